@@ -1,0 +1,1 @@
+//! Reading the configuration: layers, environment, validation.

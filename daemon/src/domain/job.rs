@@ -1,0 +1,126 @@
+//! A job: one run of the pipeline over one photo, and where it stands.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    fault::Fault,
+    ids::{JobId, PhotoId, Seq, UserId},
+    photo::ClientInfo,
+    quality::Quality,
+    report::ReportFiles,
+    stage::{Stage, StepMs},
+};
+
+/// The two priority lanes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    HighPriority,
+    Default,
+}
+
+impl Lane {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Lane::HighPriority => "high_priority",
+            Lane::Default => "default",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    Pending,
+    Processing,
+    Completed,
+    Failed,
+    Cancelled,
+}
+
+impl Status {
+    pub const ALL: [Status; 5] = [Status::Pending, Status::Processing, Status::Completed, Status::Failed, Status::Cancelled];
+
+    pub const fn is_final(self) -> bool {
+        matches!(self, Status::Completed | Status::Failed | Status::Cancelled)
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Processing => "processing",
+            Status::Completed => "completed",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Where the result's way to the bucket stands. `Off`: no bucket, or the job has no result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadStatus {
+    Off,
+    Pending,
+    Uploading,
+    Uploaded,
+    Failed,
+}
+
+/// What a completed job left in `results/<job_id>/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifacts {
+    pub files: ReportFiles,
+    /// report.json: its own hash cannot stand inside it.
+    pub report_sha256: super::ids::Sha256,
+    pub report_bytes: u64,
+    /// The files still lie on this device (false once evicted).
+    pub on_disk: bool,
+}
+
+/// A job row. Status, step and counters change only through [`super::transition::apply`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    pub id: JobId,
+    /// Place in the device's order; lanes and lists are sorted by it.
+    pub seq: Seq,
+    pub photo_id: PhotoId,
+    pub user_id: UserId,
+    pub lane: Lane,
+    pub status: Status,
+    pub current_step: Option<Stage>,
+    /// Percent, stored at each step's start; live figures come from the worker.
+    pub progress: u8,
+    /// Counts starts.
+    pub attempt: u32,
+    /// At most one (the automatic retry).
+    pub transient_retries: u32,
+    /// Deaths of the process while this job ran.
+    pub crashes: u32,
+    /// Deaths in a row in the same step; `crash_limit` counts these.
+    pub crashes_in_step: u32,
+    /// The step in which the process died last.
+    pub crashed_step: Option<Stage>,
+    pub fault: Option<Fault>,
+    pub artifacts: Option<Artifacts>,
+    pub upload: UploadStatus,
+    pub quality: Option<Quality>,
+    pub step_ms: StepMs,
+    pub processing_time_ms: Option<u64>,
+    pub cached: bool,
+    /// A retry waits until this wall time (checked together with a monotonic bound: a clock that jumps cannot strand it).
+    pub not_before: Option<Timestamp>,
+    #[serde(flatten)]
+    pub client: ClientInfo,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub completed_at: Option<Timestamp>,
+    pub reprocess_of: Option<JobId>,
+}
+
+impl Job {
+    pub fn s3_key(&self, ending: &str) -> String {
+        format!("processed/{}/{}{ending}", self.user_id, self.id)
+    }
+}

@@ -1,0 +1,127 @@
+//! `report.json`, schema 1: everything that a result says about itself. Names are the contract's.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ids::Sha256,
+    photo::Source,
+    quality::{Metric, Verdict},
+    stage::StepMs,
+};
+
+pub const SCHEMA: u32 = 1;
+/// Stands in every report: the picture is for people to look at, not to diagnose from.
+pub const NOTICE: &str = "enhanced, not for diagnosis";
+
+/// An ellipse in px of the upright photo; pixel centres lie at .5. `angle_deg` turns the rx axis counter-clockwise from +x, -90..90.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ellipse {
+    pub cx: f64,
+    pub cy: f64,
+    pub rx: f64,
+    pub ry: f64,
+    pub angle_deg: f64,
+}
+
+/// A rectangle in px of the upright photo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rect {
+    pub x: u32,
+    pub y: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PhotoFacts {
+    pub sha256: Sha256,
+    /// Upright, px.
+    pub width: u32,
+    pub height: u32,
+    pub orientation_applied: bool,
+    pub source: Source,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IrisFacts {
+    pub limbus: Ellipse,
+    pub pupil: Option<Ellipse>,
+    /// Iris mask pixels (visible iris with the pupil) / photo pixels, 0..1.
+    pub coverage: f64,
+    /// 0..1; below 0.5 is low.
+    pub confidence: f64,
+    /// "onnx" or "classical".
+    pub method: String,
+    pub model: Option<String>,
+    pub model_sha256: Option<Sha256>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReflectionFacts {
+    /// Highlights found.
+    pub count: u32,
+    /// px of the upright photo.
+    pub area_px: u64,
+    /// Made-up pixels / mask pixels, 0..1.
+    pub synthetic_share: f64,
+    pub method: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnhanceFacts {
+    /// "network" or "clahe_lanczos".
+    pub method: String,
+    pub model: Option<String>,
+    pub model_sha256: Option<Sha256>,
+    /// The execution provider that really ran: "cpu", "cuda", "tensorrt"; null without a network.
+    pub provider: Option<String>,
+    pub precision: Option<String>,
+    /// px of the photo.
+    pub tile: Option<u32>,
+    pub overlap: Option<u32>,
+    pub tiles: Option<u32>,
+    /// Why it is not what was asked for.
+    pub fallback_reason: Option<String>,
+}
+
+/// A file of a result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileFacts {
+    pub sha256: Sha256,
+    pub bytes: u64,
+    pub width: u32,
+    pub height: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportFiles {
+    pub image: FileFacts,
+    pub mask: FileFacts,
+    pub synthetic: FileFacts,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    pub schema: u32,
+    pub program: String,
+    pub version: String,
+    pub created_at: Timestamp,
+    pub notice: String,
+    pub photo: PhotoFacts,
+    /// Part of the upright photo that the image shows; the image is crop x scale.
+    pub crop: Rect,
+    pub scale: u32,
+    pub iris: IrisFacts,
+    pub quality: BTreeMap<String, Metric>,
+    pub verdict: Verdict,
+    /// Sentences for the person: quality findings that did not stop the job (`quality.mode` report or off, or warn-only figures).
+    pub warnings: Vec<String>,
+    pub reflections: ReflectionFacts,
+    pub enhance: EnhanceFacts,
+    pub step_ms: StepMs,
+    pub processing_time_ms: u64,
+    pub files: ReportFiles,
+}

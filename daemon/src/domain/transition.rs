@@ -1,0 +1,325 @@
+//! The life of a job, as pure values.
+//!
+//! ```text
+//!   submit            Claim              Complete
+//!  ------> Pending ---------> Processing ---------> Completed --Uploaded--> (upload: uploaded)
+//!             ^  \             |  |  |
+//!             |   \ Cancel     |  |  | Fail, no retry left / Crash at the limit
+//!     Fail    |    \           |  |  +-------------> Failed
+//!     (retry),|     \          |  | Cancel
+//!     Crash,  +------\---------+  |
+//!     PutBack         +-----------+----------------> Cancelled
+//! ```
+//!
+//! [`apply`] takes a job and a command and gives the next job and the event to announce, or why not. It reads no clock and does
+//! no I/O: the store runs it inside a transaction. A cancel is final at once; the worker finds out at its next checkpoint.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    event::EventKind,
+    fault::{Code, Fault, FaultClass},
+    job::{Artifacts, Job, Status, UploadStatus},
+    quality::Quality,
+    stage::{Stage, StepMs},
+};
+
+/// What a finished pipeline hands over.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub artifacts: Artifacts,
+    pub quality: Quality,
+    pub step_ms: StepMs,
+    pub processing_time_ms: u64,
+    pub cached: bool,
+}
+
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// A worker takes the job. Stored before it runs, so that a job that kills the process is counted.
+    Claim,
+    /// A step begins.
+    Step {
+        stage: Stage,
+        step_ms: StepMs,
+    },
+    /// `upload`: there is a bucket to bring the result to.
+    Complete {
+        outcome: Box<Outcome>,
+        upload: bool,
+    },
+    /// `retry_in`: how long to wait before the one automatic retry, should the fault allow it.
+    Fail {
+        fault: Fault,
+        step_ms: StepMs,
+        retry_in: Duration,
+    },
+    Cancel,
+    /// The process died while the job ran (seen at the next start). `limit`: deaths in a row in one step.
+    Crash {
+        limit: u32,
+    },
+    /// A clean shutdown interrupted the job.
+    PutBack,
+    UploadStarted,
+    /// Every object of the job, and its original where wanted, was vouched for.
+    Uploaded,
+    /// The bucket refused for good (not: could not be reached).
+    UploadFailed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the job is already {}", .0.name())]
+    Already(Status),
+    #[error("the job is {}, not processing", .0.name())]
+    NotRunning(Status),
+    #[error("the job has no result to upload")]
+    NothingToUpload,
+}
+
+/// The next state of `job`, and what to announce (giving back and step changes announce nothing).
+pub fn apply(mut job: Job, command: Command, now: Timestamp) -> Result<(Job, Option<EventKind>), Refused> {
+    use Status::{Cancelled, Completed, Failed, Pending, Processing};
+    let running = |job: &Job| if job.status == Processing { Ok(()) } else { Err(Refused::NotRunning(job.status)) };
+    let event = match command {
+        Command::Claim => {
+            if job.status != Pending {
+                return Err(Refused::Already(job.status));
+            }
+            let again = job.attempt > 0;
+            job.status = Processing;
+            job.attempt += 1;
+            job.current_step = Some(Stage::Load);
+            job.progress = 0;
+            job.step_ms = StepMs::default();
+            job.not_before = None;
+            job.fault = None;
+            job.started_at = Some(now);
+            Some(if again { EventKind::Retried } else { EventKind::Started })
+        }
+        Command::Step { stage, step_ms } => {
+            running(&job)?;
+            job.current_step = Some(stage);
+            job.progress = job.progress.max(stage.band().0);
+            job.step_ms = step_ms;
+            None
+        }
+        Command::Complete { outcome, upload } => {
+            running(&job)?;
+            job.status = Completed;
+            job.current_step = None;
+            job.progress = 100;
+            job.artifacts = Some(outcome.artifacts);
+            job.quality = Some(outcome.quality);
+            job.step_ms = outcome.step_ms;
+            job.processing_time_ms = Some(outcome.processing_time_ms);
+            job.cached = outcome.cached;
+            job.fault = None;
+            job.crashes_in_step = 0;
+            job.crashed_step = None;
+            job.upload = if upload { UploadStatus::Pending } else { UploadStatus::Off };
+            job.completed_at = Some(now);
+            Some(EventKind::Completed)
+        }
+        Command::Fail { fault, step_ms, retry_in } => {
+            running(&job)?;
+            job.step_ms = step_ms;
+            if fault.class == FaultClass::TransientError && job.transient_retries == 0 {
+                job.transient_retries = 1;
+                job.status = Pending;
+                job.current_step = None;
+                job.progress = 0;
+                job.not_before = now.checked_add(SignedDuration::try_from(retry_in).unwrap_or(SignedDuration::from_secs(60))).ok();
+                job.fault = Some(fault); // shown while it waits: the person sees why
+                None
+            } else {
+                finish(&mut job, Failed, Some(fault), now);
+                Some(EventKind::Failed)
+            }
+        }
+        Command::Cancel => {
+            if job.status.is_final() {
+                return Err(Refused::Already(job.status));
+            }
+            finish(&mut job, Cancelled, None, now);
+            Some(EventKind::Cancelled)
+        }
+        Command::Crash { limit } => {
+            running(&job)?;
+            job.crashes += 1;
+            job.crashes_in_step = if job.crashed_step == job.current_step { job.crashes_in_step + 1 } else { 1 };
+            job.crashed_step = job.current_step;
+            if job.crashes_in_step >= limit {
+                let detail = format!("{} deaths of the process in step {:?}", job.crashes_in_step, job.crashed_step);
+                finish(&mut job, Failed, Some(Fault::new(Code::PoisonPhoto, detail)), now);
+                Some(EventKind::Failed)
+            } else {
+                back_to_pending(&mut job);
+                None
+            }
+        }
+        Command::PutBack => {
+            running(&job)?;
+            back_to_pending(&mut job);
+            None
+        }
+        Command::UploadStarted => {
+            if job.upload == UploadStatus::Pending {
+                job.upload = UploadStatus::Uploading;
+            }
+            None
+        }
+        Command::Uploaded => {
+            if job.status != Completed || job.upload == UploadStatus::Off {
+                return Err(Refused::NothingToUpload);
+            }
+            let first = job.upload != UploadStatus::Uploaded;
+            job.upload = UploadStatus::Uploaded;
+            first.then_some(EventKind::Uploaded)
+        }
+        Command::UploadFailed => {
+            if job.status != Completed || job.upload == UploadStatus::Off {
+                return Err(Refused::NothingToUpload);
+            }
+            job.upload = UploadStatus::Failed;
+            None
+        }
+    };
+    Ok((job, event))
+}
+
+fn finish(job: &mut Job, status: Status, fault: Option<Fault>, now: Timestamp) {
+    job.status = status;
+    job.current_step = None;
+    job.fault = fault;
+    job.upload = UploadStatus::Off;
+    job.not_before = None;
+    job.completed_at = Some(now);
+    job.processing_time_ms = Some(job.step_ms.total());
+}
+
+fn back_to_pending(job: &mut Job) {
+    job.status = Status::Pending;
+    job.current_step = None;
+    job.progress = 0;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{
+        ids::{JobId, PhotoId, Seq, UserId},
+        job::Lane,
+        photo::ClientInfo,
+    };
+
+    fn at(s: i64) -> Timestamp {
+        Timestamp::from_second(s).expect("in range")
+    }
+
+    pub(crate) fn pending() -> Job {
+        Job {
+            id: JobId(Uuid::from_u128(1)),
+            seq: Seq(1),
+            photo_id: PhotoId(Uuid::from_u128(2)),
+            user_id: UserId::local(),
+            lane: Lane::HighPriority,
+            status: Status::Pending,
+            current_step: None,
+            progress: 0,
+            attempt: 0,
+            transient_retries: 0,
+            crashes: 0,
+            crashes_in_step: 0,
+            crashed_step: None,
+            fault: None,
+            artifacts: None,
+            upload: UploadStatus::Off,
+            quality: None,
+            step_ms: StepMs::default(),
+            processing_time_ms: None,
+            cached: false,
+            not_before: None,
+            client: ClientInfo::default(),
+            created_at: at(0),
+            started_at: None,
+            completed_at: None,
+            reprocess_of: None,
+        }
+    }
+
+    fn run(job: Job, command: Command) -> (Job, Option<EventKind>) {
+        apply(job, command, at(10)).expect("allowed")
+    }
+
+    fn fail(code: Code) -> Command {
+        Command::Fail { fault: Fault::new(code, "test"), step_ms: StepMs::default(), retry_in: Duration::from_secs(2) }
+    }
+
+    #[test]
+    fn a_transient_fault_is_retried_once_and_then_fails() {
+        let (job, event) = run(pending(), Command::Claim);
+        assert_eq!((event, job.attempt), (Some(EventKind::Started), 1));
+        let (job, event) = run(job, fail(Code::DeviceBusy));
+        assert_eq!((event, job.status, job.not_before), (None, Status::Pending, Some(at(12))));
+        let (job, event) = run(job, Command::Claim);
+        assert_eq!((event, job.attempt), (Some(EventKind::Retried), 2));
+        let (job, event) = run(job, fail(Code::DeviceBusy));
+        assert_eq!((event, job.status), (Some(EventKind::Failed), Status::Failed));
+    }
+
+    #[test]
+    fn a_quality_issue_is_never_retried() {
+        let (job, _) = run(pending(), Command::Claim);
+        let (job, event) = run(job, fail(Code::NoIris));
+        assert_eq!((event, job.status, job.transient_retries), (Some(EventKind::Failed), Status::Failed, 0));
+    }
+
+    #[test]
+    fn a_crash_does_not_use_up_the_automatic_retry() {
+        let (job, _) = run(pending(), Command::Claim);
+        let (job, event) = run(job, Command::Crash { limit: 3 });
+        assert_eq!((event, job.status, job.crashes, job.transient_retries), (None, Status::Pending, 1, 0));
+    }
+
+    #[test]
+    fn deaths_in_one_step_end_as_poison_and_a_death_in_another_step_starts_the_count_anew() {
+        let mut job = pending();
+        for stage in [Stage::Load, Stage::Enhance, Stage::Enhance] {
+            job = run(job, Command::Claim).0;
+            job = run(job, Command::Step { stage, step_ms: StepMs::default() }).0;
+            job = run(job, Command::Crash { limit: 3 }).0;
+            assert_eq!(job.status, Status::Pending);
+        }
+        job = run(job, Command::Claim).0;
+        job = run(job, Command::Step { stage: Stage::Enhance, step_ms: StepMs::default() }).0;
+        let (job, event) = run(job, Command::Crash { limit: 3 });
+        assert_eq!((event, job.status), (Some(EventKind::Failed), Status::Failed));
+        assert_eq!(job.fault.map(|f| f.code), Some(Code::PoisonPhoto));
+    }
+
+    #[test]
+    fn a_cancelled_job_takes_no_result() {
+        let (job, _) = run(pending(), Command::Claim);
+        let (job, event) = run(job, Command::Cancel);
+        assert_eq!(event, Some(EventKind::Cancelled));
+        assert_eq!(apply(job.clone(), fail(Code::NoIris), at(11)).err(), Some(Refused::NotRunning(Status::Cancelled)));
+        assert_eq!(apply(job, Command::Cancel, at(11)).err(), Some(Refused::Already(Status::Cancelled)));
+    }
+
+    #[test]
+    fn progress_never_falls_within_an_attempt() {
+        let (mut job, _) = run(pending(), Command::Claim);
+        let mut last = 0;
+        for stage in Stage::ALL {
+            job = run(job, Command::Step { stage, step_ms: StepMs::default() }).0;
+            assert!(job.progress >= last);
+            last = job.progress;
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Pixels, pure: no I/O beyond byte slices and writers that are handed in, no clock, no store.
+
+pub mod raster;

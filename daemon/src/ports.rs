@@ -1,0 +1,186 @@
+//! The seams: what the house asks of the world outside. Each trait has a real adapter under `adapters/`; app.rs plugs them in.
+
+use std::{path::PathBuf, time::Duration};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+
+use crate::domain::{fault::Code, ids::Sha256};
+
+/// Time. `mono` never jumps: waits and backoff use it; `now` is for people and signatures.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> Timestamp;
+    /// Since the process started.
+    fn mono(&self) -> Duration;
+}
+
+// ---- cameras
+
+/// Pixels as the camera gave them; `camera.rs` converts.
+#[derive(Debug, Clone)]
+pub enum FramePixels {
+    /// A whole file in one of the door's formats (MJPEG frame, file of a watched folder): kept byte for byte as the original.
+    File(Vec<u8>),
+    /// Y0 U Y1 V, BT.601 limited range; `stride` bytes a row.
+    Yuyv { data: Vec<u8>, stride: usize },
+    /// H x W x 3, sRGB, u8.
+    Rgb(Vec<u8>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Frame {
+    pub width: u32,
+    pub height: u32,
+    pub pixels: FramePixels,
+    pub captured_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CameraError {
+    #[error("the camera is not there: {0}")]
+    Gone(String),
+    #[error("the camera gave no picture within {0:?}")]
+    TimedOut(Duration),
+    #[error("the camera has no picture: {0}")]
+    Empty(String),
+    #[error("the camera cannot do this: {0}")]
+    Unsupported(String),
+    #[error("camera: {0}")]
+    Io(String),
+}
+
+/// One open camera. Blocking: it lives on a thread of `camera.rs`, never on the async runtime.
+pub trait FrameSource: Send {
+    /// The next fresh frame; frames that waited in a queue are dropped.
+    fn next(&mut self, timeout: Duration) -> Result<Frame, CameraError>;
+}
+
+/// Opens (and opens again, after an unplug) one configured camera.
+pub trait CameraOpener: Send + Sync {
+    fn open(&self) -> Result<Box<dyn FrameSource>, CameraError>;
+}
+
+// ---- networks
+
+/// A dense f32 tensor, row-major; images are 1 x C x H x W.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub data: Vec<f32>,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{detail}")]
+pub struct ModelError {
+    /// RuntimeMissing, ModelMismatch, ModelFailed ...
+    pub code: Code,
+    pub detail: String,
+}
+
+/// What really runs: read from the session, never from the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunsOn {
+    /// "tensorrt", "cuda" or "cpu".
+    pub provider: String,
+    /// "fp32", "fp16".
+    pub precision: String,
+    /// Why an asked-for provider did not run.
+    pub reason: Option<String>,
+}
+
+/// One loaded network. One session, one thread.
+pub trait Model: Send {
+    /// Input and output tensors have the shapes that the manifest states.
+    fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>, ModelError>;
+    fn runs_on(&self) -> RunsOn;
+}
+
+/// What to load, and what it must look like.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    pub name: String,
+    pub file: PathBuf,
+    pub input: String,
+    pub output: String,
+    /// A shape to try it with once after loading (canary).
+    pub canary: Vec<usize>,
+}
+
+/// The library that runs networks.
+pub trait ModelRuntime: Send + Sync {
+    fn load(&self, spec: &ModelSpec) -> Result<Box<dyn Model>, ModelError>;
+    /// Name, version and path of the library, for `/device` and `doctor`.
+    fn about(&self) -> String;
+}
+
+// ---- the bucket
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutObject {
+    pub key: String,
+    pub path: PathBuf,
+    pub content_type: String,
+    pub sha256: Sha256,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ObjectStoreError {
+    /// No connection, time-out, 5xx: try again; says nothing about the object.
+    #[error("the bucket cannot be reached: {0}")]
+    Unreachable(String),
+    /// 403, no such bucket: somebody must change something, keep trying slowly.
+    #[error("the bucket refuses: {0}")]
+    Denied(String),
+    /// The server's checksum differs from ours.
+    #[error("the bucket holds other bytes than were sent: {0}")]
+    Mismatch(String),
+    #[error("the local file cannot be read: {0}")]
+    Local(String),
+}
+
+/// An S3-compatible bucket.
+pub trait ObjectStore: Send + Sync {
+    /// Uploads and returns only when the server vouched for the bytes. Putting the same object again changes nothing.
+    fn put<'a>(&'a self, object: &'a PutObject) -> BoxFuture<'a, Result<(), ObjectStoreError>>;
+    /// Deleting what is not there is fine.
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ObjectStoreError>>;
+    /// One cheap question: is the bucket there and are we let in?
+    fn probe(&self) -> BoxFuture<'_, Result<(), ObjectStoreError>>;
+    /// A presigned GET, made without the network.
+    fn presign_get<'a>(&'a self, key: &'a str, ttl: Duration) -> BoxFuture<'a, Result<String, ObjectStoreError>>;
+}
+
+// ---- the broker
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Qos {
+    AtMostOnce,
+    AtLeastOnce,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The whole topic, prefix and device included.
+    pub topic: String,
+    pub payload: Vec<u8>,
+    pub qos: Qos,
+    pub retain: bool,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the broker is away: {0}")]
+pub struct SinkError(pub String);
+
+/// An MQTT broker.
+pub trait EventSink: Send + Sync {
+    /// Resolves on the broker's PUBACK (QoS 1) or once sent (QoS 0). Fails when the connection breaks: publish again.
+    fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), SinkError>>;
+    /// Whether the broker is connected; each rise of it is a new connection (birth messages go out then).
+    fn connected(&self) -> watch::Receiver<bool>;
+    /// Messages on the subscribed topics. Taken once.
+    fn incoming(&self) -> Option<mpsc::Receiver<Message>>;
+    /// Publishes `last` (QoS 1, retained), then says goodbye, within `limit`.
+    fn close(&self, last: Message, limit: Duration) -> BoxFuture<'_, ()>;
+}
