@@ -47,3 +47,13 @@ pub struct Done {
     pub outcome: Outcome,
     pub report: Report,
 }
+
+#[derive(Clone)]
+pub struct Pipeline {}
+
+#[allow(clippy::todo, unused_variables)]
+impl Pipeline {
+    pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
+        todo!()
+    }
+}
