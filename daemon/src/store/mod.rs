@@ -159,8 +159,8 @@ impl Store {
     }
 
     /// Place among the waiting jobs in the order in which they will be served (ageing aside), from 0; None: it does not wait.
-    pub fn queue_position(&self, job: &Job) -> Option<usize> {
-        self.view().position(job.seq)
+    pub fn queue_position(&self, id: JobId) -> Option<usize> {
+        self.view().position(id)
     }
 
     /// All waiting jobs, by seq.

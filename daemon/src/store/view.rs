@@ -282,8 +282,8 @@ impl View {
     }
 
     /// Waiting jobs in the order in which they will be served, ageing aside: high ones first, each lane by seq.
-    pub fn position(&self, seq: Seq) -> Option<usize> {
-        let me = self.waiting.get(&seq)?;
+    pub fn position(&self, id: JobId) -> Option<usize> {
+        let me = self.waiting.values().find(|w| w.id == id)?;
         let before = |w: &&Waiting| (w.lane, w.seq) < (me.lane, me.seq);
         Some(self.waiting.values().filter(before).count())
     }
