@@ -1,3 +1,5 @@
 //! Pixels, pure: no I/O beyond byte slices and writers that are handed in, no clock, no store.
 
+pub mod geometry;
+pub mod mask;
 pub mod raster;
