@@ -3,6 +3,10 @@
 pub mod clahe;
 pub mod decode;
 pub mod encode;
+pub mod geometry;
+pub mod highlights;
+pub mod inpaint;
+pub mod mask;
 pub mod metadata;
 pub mod raster;
 pub mod resize;
