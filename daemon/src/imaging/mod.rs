@@ -2,5 +2,9 @@
 
 pub mod decode;
 pub mod encode;
+pub mod geometry;
+pub mod highlights;
+pub mod inpaint;
+pub mod mask;
 pub mod raster;
 pub mod resize;
