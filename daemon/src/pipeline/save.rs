@@ -88,16 +88,16 @@ impl Folder {
         &self,
         name: &str,
         rows: &mut dyn Rows,
+        brake: &Brake,
         steps: &Steps<'_>,
         share: (f32, f32),
         encode: impl FnOnce(&mut dyn Rows, &mut dyn Write) -> io::Result<()>,
     ) -> Result<FileFacts, Halt> {
         let (width, height) = (rows.width() as u32, rows.height() as u32);
-        let brake = Brake::default();
-        let mut watched = Watched { rows, at: 0, steps, share, brake: &brake };
-        let written = self.write(name, |out| encode(&mut watched, &mut Braked { out, brake: &brake }));
+        let mut watched = Watched { rows, at: 0, steps, share, brake };
+        let written = self.write(name, |out| encode(&mut watched, &mut Braked { out, brake }));
         // What was pulled is the cause; the error of the write is only how it came out of the encoder.
-        if let Some(halt) = brake.0.into_inner() {
+        if let Some(halt) = brake.0.take() {
             return Err(halt);
         }
         let (sha256, bytes) = written?;
@@ -156,7 +156,17 @@ impl Write for Hashing {
 
 /// [`Rows`] cannot fail, writers can: what stops the rows is kept here, and the next write fails.
 #[derive(Default)]
-struct Brake(RefCell<Option<Halt>>);
+pub struct Brake(RefCell<Option<Halt>>);
+
+impl Brake {
+    pub fn pull(&self, halt: Halt) {
+        self.0.borrow_mut().get_or_insert(halt);
+    }
+
+    pub fn pulled(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+}
 
 struct Braked<'a> {
     out: &'a mut dyn Write,
@@ -165,7 +175,7 @@ struct Braked<'a> {
 
 impl Write for Braked<'_> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        if self.brake.0.borrow().is_some() {
+        if self.brake.pulled() {
             return Err(io::Error::other("stopped"));
         }
         self.out.write(data)
@@ -194,15 +204,13 @@ impl Rows for Watched<'_, '_> {
         self.rows.channels()
     }
     fn next_row(&mut self, out: &mut [u8]) {
-        let mut brake = self.brake.0.borrow_mut();
-        if brake.is_some() {
+        if self.brake.pulled() {
             return; // nobody will see this row
         }
         if self.at.is_multiple_of(CHECKPOINT_ROWS) {
             let done = self.at as f32 / self.rows.height().max(1) as f32;
             if self.steps.at(self.share.0 + (self.share.1 - self.share.0) * done).is_err() {
-                *brake = Some(Halt::Stop);
-                return;
+                return self.brake.pull(Halt::Stop);
             }
         }
         self.at += 1;
@@ -213,13 +221,13 @@ impl Rows for Watched<'_, '_> {
 /// mask.png: the crop of the photo's mask, at the image's size, soft edge kept.
 pub fn mask(folder: &Folder, mask: &Gray, crop: Rect, scale: u32, steps: &Steps<'_>) -> Result<FileFacts, Halt> {
     let part = mask.crop(crop.x as usize, crop.y as usize, crop.width as usize, crop.height as usize);
-    folder.picture("mask.png", &mut LinearMask::new(&part, scale as usize), steps, (0.0, 0.5), |rows, out| encode::png(rows, out))
+    folder.picture("mask.png", &mut LinearMask::new(&part, scale as usize), &Brake::default(), steps, (0.0, 0.5), |rows, out| encode::png(rows, out))
 }
 
 /// synthetic.png: 255 where the reflection step made a pixel up, at the image's size.
 pub fn synthetic(folder: &Folder, made_up: &Region, crop: Rect, scale: u32, steps: &Steps<'_>) -> Result<FileFacts, Halt> {
     let mut rows = Map { region: made_up, crop, scale: scale as usize, at: 0 };
-    folder.picture("synthetic.png", &mut rows, steps, (0.5, 0.8), |rows, out| encode::png(rows, out))
+    folder.picture("synthetic.png", &mut rows, &Brake::default(), steps, (0.5, 0.8), |rows, out| encode::png(rows, out))
 }
 
 /// thumb.jpg.
