@@ -22,14 +22,16 @@ export class List {
     this.asked = 0;
     this.timer = null;
     $('filter').append(...STATUSES.map((s) => el('option', { value: s }, t(s || 'all'))));
-    $('filter').addEventListener('change', () => this.go([null]));
-    $('older').addEventListener('click', () => this.go([...this.trail, this.next]));
-    $('newer').addEventListener('click', () => this.go(this.trail.slice(0, -1)));
+    const turn = (trail) => this.go(trail).then(() => $('list').scrollIntoView({ block: 'nearest' }));
+    $('filter').addEventListener('change', () => turn([null]));
+    $('older').addEventListener('click', () => turn([...this.trail, this.next]));
+    $('newer').addEventListener('click', () => turn(this.trail.slice(0, -1)));
   }
 
+  /** Shows the page at the end of this trail of cursors; `[null]` is the newest. */
   go(trail) {
     this.trail = trail;
-    return this.load().then(() => $('list').scrollIntoView({ block: 'nearest' }));
+    return this.load();
   }
 
   /** A reload soon; many calls are one. */
@@ -98,7 +100,7 @@ export class List {
       el('button', { type: 'button', class: 'open', onclick: () => this.act.open(now()) },
         el('span', { class: 'thumb' }),
         el('span', { class: 'words' }, el('span', { class: 'top' }, el('span', { class: 'chip' }), el('time', {})), el('span', { class: 'more' }))),
-      el('button', { type: 'button', class: 'button small', onclick: () => (isFinal(now()) ? this.act.again(now()) : this.act.cancel(now())) }));
+      el('button', { type: 'button', class: 'button round', onclick: () => (isFinal(now()) ? this.act.again(now()) : this.act.cancel(now())) }));
     this.rows.set(job.id, row);
     row.toggleAttribute('data-open', job.id === this.open);
     return row;
@@ -116,8 +118,13 @@ export class List {
     setText(time, when(job.created_at));
     setText(row.querySelector('.more'), more(job));
     open.setAttribute('aria-label', `${t('openJob', { time: when(job.created_at), status: statusText(job) })}. ${more(job)}`);
-    setText(action, t(isFinal(job) ? 'again' : 'cancel'));
-    this.thumb(row.querySelector('.thumb'), job);
+    const verb = t(isFinal(job) ? 'again' : 'cancel');
+    setText(action, isFinal(job) ? '↻' : '✕');
+    action.title = verb;
+    action.setAttribute('aria-label', `${verb}: ${when(job.created_at)}`);
+    const thumb = row.querySelector('.thumb');
+    thumb.className = `thumb ${statusClass(job)}`;
+    this.thumb(thumb, job);
   }
 
   /** Signed URLs change with each answer; the picture does not, so it is loaded once. */

@@ -25,7 +25,7 @@ export const TEXT = {
   previewOf: 'Live picture of camera {name}',
   choosePhoto: 'Choose photos',
   takePhoto: 'Use this phone’s camera',
-  dropHint: 'Or drop up to 10 photos here. JPEG, PNG or WebP.',
+  dropHint: 'Or drop up to 10 photos here.',
   dropHere: 'Drop to send',
   sending: 'Sending photo {n} of {all} … {percent} %',
   sendingOne: 'Sending the photo … {percent} %',
