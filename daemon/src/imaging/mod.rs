@@ -1,3 +1,9 @@
 //! Pixels, pure: no I/O beyond byte slices and writers that are handed in, no clock, no store.
 
+pub mod clahe;
+pub mod decode;
+pub mod encode;
+pub mod metadata;
 pub mod raster;
+pub mod resize;
+pub mod tile;
