@@ -23,6 +23,7 @@ use crate::{
 mod check;
 mod diag;
 mod doctor;
+mod engine;
 mod jobs;
 mod process;
 mod run;
