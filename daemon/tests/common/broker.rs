@@ -92,7 +92,8 @@ impl Broker {
         for topic in topics.iter().chain(&["collector/ready"]) {
             command.args(["-t", topic]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("mosquitto_sub is installed");
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("mosquitto_sub is installed");
         let stdout = child.stdout.take().unwrap();
         let messages = Arc::new(Mutex::new(Vec::new()));
         let into = messages.clone();

@@ -76,18 +76,15 @@ fn folder() -> PathBuf {
 pub fn plain(seed: u64, width: u16, height: u16) -> Vec<u8> {
     let mut dice = super::Dice::new(seed);
     let base = [dice.roll(200), dice.roll(200), dice.roll(200)];
-    let pixels: Vec<u8> =
-        (0..usize::from(width) * usize::from(height)).flat_map(|i| base.map(|b| (b as usize + i % 50) as u8)).collect();
-    jpeg(&pixels, width, height, jpeg_encoder::ColorType::Rgb, None)
+    let pixels: Vec<u8> = (0..usize::from(width) * usize::from(height)).flat_map(|i| base.map(|b| (b as usize + i % 50) as u8)).collect();
+    let picture = jpeg(&pixels, width, height, jpeg_encoder::ColorType::Rgb);
+    // A comment segment with the seed: two seeds never give the same bytes.
+    [&picture[..2], &[0xFF, 0xFE, 0, 10], &seed.to_be_bytes(), &picture[2..]].concat()
 }
 
-fn jpeg(pixels: &[u8], width: u16, height: u16, color: jpeg_encoder::ColorType, exif: Option<&[u8]>) -> Vec<u8> {
+fn jpeg(pixels: &[u8], width: u16, height: u16, color: jpeg_encoder::ColorType) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 92);
-    if let Some(exif) = exif {
-        encoder.add_exif_metadata(exif).unwrap();
-    }
-    encoder.encode(pixels, width, height, color).unwrap();
+    jpeg_encoder::Encoder::new(&mut bytes, 92).encode(pixels, width, height, color).unwrap();
     bytes
 }
 
@@ -99,7 +96,7 @@ pub fn pixels(bytes: &[u8]) -> RgbImage {
 pub fn as_cmyk_jpeg(photo: &[u8]) -> Vec<u8> {
     let rgb = pixels(photo);
     let cmyk: Vec<u8> = rgb.pixels().flat_map(|p| [255 - p[0], 255 - p[1], 255 - p[2], 0]).collect();
-    jpeg(&cmyk, rgb.width() as u16, rgb.height() as u16, jpeg_encoder::ColorType::Cmyk, None)
+    jpeg(&cmyk, rgb.width() as u16, rgb.height() as u16, jpeg_encoder::ColorType::Cmyk)
 }
 
 /// The same picture as a PNG of 16 bits a channel.
