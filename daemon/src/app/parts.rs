@@ -13,9 +13,11 @@ use crate::{
         s3::{self, S3Bucket},
     },
     config::{self, CameraKind, Config, OnFull, load::read_secret, units::Bytes, units::Span},
+    camera::CameraSetup,
     inference::{Engine, manifest::Manifest},
+    outbox::{payload::Topics, window::Window},
     pipeline::{Pipeline, Settings},
-    ports::{CameraOpener, Clock, Message, ModelRuntime, ObjectStore, Qos},
+    ports::{CameraOpener, Clock, ModelRuntime, ObjectStore},
     store,
 };
 
@@ -78,13 +80,17 @@ pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
     Ok(Some(Arc::new(bucket)))
 }
 
-/// `irisd/<device>`: every topic of ours begins with it.
-pub fn topic_base(config: &Config) -> String {
-    format!("{}/{}", config.mqtt.topic_prefix, config.device_id())
+pub fn topics(config: &Config) -> Topics {
+    Topics { prefix: config.mqtt.topic_prefix.clone(), device: config.device_id() }
+}
+
+/// None: uploads are always welcome.
+pub fn window(text: &str) -> Option<Window> {
+    text.parse().ok()
 }
 
 /// None: no broker is configured. Starts to connect.
-pub fn broker(config: &Config, subscriptions: Vec<String>) -> anyhow::Result<Option<Arc<MqttSink>>> {
+pub fn broker(config: &Config, topics: &Topics, subscriptions: Vec<String>) -> anyhow::Result<Option<Arc<MqttSink>>> {
     let c = &config.mqtt;
     if c.url.is_empty() {
         return Ok(None);
@@ -101,18 +107,31 @@ pub fn broker(config: &Config, subscriptions: Vec<String>) -> anyhow::Result<Opt
         ca: pem("mqtt.ca_file", &c.ca_file)?,
         client_cert,
         client_id: format!("irisd-{}", config.device_id()),
-        will: status_message(config, "offline"),
+        will: topics.will(),
         subscriptions,
     };
     Ok(Some(Arc::new(MqttSink::start(options).context("the configuration of the broker")?)))
 }
 
-pub fn status_message(config: &Config, word: &str) -> Message {
-    Message { topic: format!("{}/status", topic_base(config)), payload: word.into(), qos: Qos::AtLeastOnce, retain: true }
+pub fn camera_setup(name: &str, camera: &config::Camera, max_upload: u64) -> anyhow::Result<CameraSetup> {
+    let kind = match camera.kind {
+        CameraKind::V4l => "v4l",
+        CameraKind::Folder => "folder",
+        CameraKind::Synthetic => "synthetic",
+    };
+    Ok(CameraSetup {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        owner: camera.owner.parse().with_context(|| format!("camera.{name}.owner"))?,
+        opener: opener(camera, max_upload)?,
+        burst: camera.burst.max(1),
+        // A folder's settle is how long a file must be still; only a lens needs time after it opens.
+        settle: if camera.kind == CameraKind::V4l { camera.settle.0 } else { Duration::ZERO },
+        watched: camera.kind == CameraKind::Folder,
+    })
 }
 
-/// The adapter of one camera.
-pub fn camera(camera: &config::Camera, max_upload: u64) -> anyhow::Result<Arc<dyn CameraOpener>> {
+fn opener(camera: &config::Camera, max_upload: u64) -> anyhow::Result<Arc<dyn CameraOpener>> {
     Ok(match camera.kind {
         CameraKind::Folder => Arc::new(FolderCamera::new(FolderOptions {
             folder: (&camera.device).into(),
