@@ -17,7 +17,7 @@
 //! | `invalid_body`, `invalid_parameter`, `idempotency_mismatch`, and the file codes of a photo | 422 | |
 //! | `queue_full` | 429 | with Retry-After |
 //! | `internal` | 500 | |
-//! | `busy`, `shutting_down`, `not_ready`, `camera_unavailable` | 503 | with Retry-After |
+//! | `busy`, `shutting_down`, `camera_unavailable` | 503 | with Retry-After |
 //! | `disk_reserve` | 507 | |
 
 use axum::{
@@ -63,14 +63,13 @@ pub enum Kind {
     Internal,
     Busy,
     ShuttingDown,
-    NotReady,
     DiskReserve,
 }
 
 struct Row(u16, &'static str, Option<FaultClass>, &'static str, &'static str);
 
 impl Kind {
-    pub const ALL: [Kind; 25] = [
+    pub const ALL: [Kind; 24] = [
         Kind::BadJson,
         Kind::BadRequest,
         Kind::Unauthorized,
@@ -94,7 +93,6 @@ impl Kind {
         Kind::Internal,
         Kind::Busy,
         Kind::ShuttingDown,
-        Kind::NotReady,
         Kind::DiskReserve,
     ];
 
@@ -125,7 +123,6 @@ impl Kind {
             Kind::Internal => Row(500, "internal", Some(S), "Something went wrong inside the device.", "Try again; if it stays so, contact support with the request's id."),
             Kind::Busy => Row(503, "busy", Some(T), "The device is busy.", "Wait a moment and try again."),
             Kind::ShuttingDown => Row(503, "shutting_down", Some(T), "The device is restarting or shutting down.", "Try again in a minute; everything that was accepted is kept."),
-            Kind::NotReady => Row(503, "not_ready", Some(T), "The device is not ready.", "Wait, or look at the reasons in the detail."),
             Kind::DiskReserve => Row(507, "disk_reserve", Some(T), "The device's disk is nearly full.", "Make room: let uploads finish, or delete photos. Everything that was accepted is kept."),
         }
     }
