@@ -23,7 +23,6 @@ use crate::{
 mod check;
 mod diag;
 mod doctor;
-mod engine;
 mod jobs;
 mod process;
 mod run;

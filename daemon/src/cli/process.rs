@@ -8,8 +8,9 @@ use std::{
 
 use clap::Args;
 
-use super::{Ended, Output, Stop, configuration, engine::engine, log_quietly};
+use super::{Ended, Output, Stop, configuration, log_quietly};
 use crate::{
+    app::parts::engine,
     adapters::clock::SystemClock,
     pipeline::{Pipeline, Settings, process::process_files},
 };

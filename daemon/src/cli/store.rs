@@ -12,10 +12,11 @@ use serde_json::json;
 use super::{Ended, Output, Stop, block_on, configuration, log_quietly, print};
 use crate::{
     adapters::clock::SystemClock,
-    config::{Config, OnFull},
+    app::parts,
+    config::Config,
     domain::job::{Job, Status},
     domain::photo::Photo,
-    store::{Filter, Listed, OpenReport, Options, Page, Store, StoreError},
+    store::{Filter, Listed, OpenReport, Page, Store, StoreError},
 };
 
 /// Rows read at a time.
@@ -38,7 +39,7 @@ pub(super) fn store(config: Option<&Path>, action: &Action) -> Ended {
     if matches!(action, Action::Rebuild(_)) {
         set_aside(&index, &config)?;
     }
-    let (store, report) = Store::open(options(&config))?;
+    let (store, report) = Store::open(parts::store_options(&config, Arc::new(SystemClock::new())))?;
     let ended = match action {
         Action::Verify(output) => verify(&store, &report, *output),
         Action::Rebuild(output) => rebuilt(&store, *output),
@@ -48,22 +49,6 @@ pub(super) fn store(config: Option<&Path>, action: &Action) -> Ended {
         store.close().await;
         ended
     })
-}
-
-/// The store as the daemon opens it.
-pub fn options(config: &Config) -> Options {
-    Options {
-        state: config.paths.state.clone(),
-        clock: Arc::new(SystemClock::new()),
-        uploads: !config.s3.bucket.is_empty(),
-        upload_originals: config.upload.originals,
-        upload_synthetic: config.upload.synthetic_map,
-        max_pending: config.queue.max_pending,
-        crash_limit: config.queue.crash_limit,
-        cap: config.retention.cap.0,
-        reserve: config.retention.reserve.0,
-        evict_uploaded: config.retention.on_full == OnFull::EvictUploaded,
-    }
 }
 
 /// Moves the index away, unless a daemon holds the state folder.
@@ -120,18 +105,21 @@ fn verify(store: &Store, report: &OpenReport, output: Output) -> Ended {
         without_result += usize::from(job.status == Status::Completed && !uploaded && !store.result_dir(job.id).is_dir());
         Ok(())
     })?;
-    let damaged = report.rebuilt_from.is_some();
+    let damaged = report.rebuilt.is_some() || report.journal_damage.is_some();
     let fine = !damaged && missing.is_empty() && without_result == 0;
     if output.json {
         print(json!({
             "ok": fine, "photos": photo_rows, "jobs": job_rows, "originals_missing": missing.len(),
-            "results_missing": without_result, "index_rebuilt_from": report.rebuilt_from,
+            "results_missing": without_result, "index_rebuilt": report.rebuilt, "journal_damage": report.journal_damage,
         }))?;
     } else {
         print(format!("{photo_rows} photos, {job_rows} jobs, {} originals missing, {without_result} results missing", missing.len()))?;
         missing.iter().try_for_each(|path| print(format!("missing: {}", path.display())))?;
-        if let Some(old) = &report.rebuilt_from {
-            print(format!("the index was damaged and is rebuilt from the journal; the damaged one lies in {}", old.display()))?;
+        if let Some(why) = &report.rebuilt {
+            print(format!("the index was damaged ({why}) and is rebuilt from the journal; the damaged one lies beside it"))?;
+        }
+        if let Some(what) = &report.journal_damage {
+            print(format!("a part of the journal could not be read: {what}"))?;
         }
     }
     if fine { Ok(()) } else { Err(Stop::Said) }
