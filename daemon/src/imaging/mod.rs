@@ -6,4 +6,5 @@ pub mod encode;
 pub mod metadata;
 pub mod raster;
 pub mod resize;
+pub mod synth;
 pub mod tile;
