@@ -16,13 +16,13 @@ fn wrong_usage_exits_2_and_wrong_configuration_78_with_every_problem_named() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("irisd.toml");
-    let wrong = "[segment]\nmin_coverage = 7.0\n[enhance]\nscale = 9\n[mqtt]\nurl = \"ftp://broker\"\n[queue]\nmax_pending = 0\n";
+    let wrong = "[segment]\nmin_coverage = 7.0\n[enhance]\nscale = 9\n[mqtt]\nurl = \"ftp://broker\"\n[queue]\nmax_pending = 0\n[paths]\nonnxruntime = \"/nowhere/lib.so\"\n";
     std::fs::write(&path, wrong).unwrap();
     for command in ["check", "run"] {
         let out = irisd().args([command, "--config"]).arg(&path).output().unwrap();
         assert_eq!(out.status.code(), Some(78), "{command}: {}", text(&out));
         let said = text(&out);
-        for key in ["min_coverage", "scale", "url", "max_pending"] {
+        for key in ["min_coverage", "scale", "url", "max_pending", "onnxruntime"] {
             assert!(said.contains(key), "{command} does not name {key}: {said}");
         }
     }
