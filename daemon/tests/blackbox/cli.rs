@@ -95,6 +95,20 @@ fn submit_waits_and_jobs_shows_lists_and_reprocesses() {
 }
 
 #[test]
+fn jobs_watch_shows_the_steps_of_a_job_and_ends_with_it() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let good = client.submit(&client.photo(&eyes::eye(215, "1600x1200").bytes));
+    let out = daemon.cli(&["jobs", "watch", &good]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let said = text(&out);
+    let places: Vec<_> = crate::common::live::STEPS.iter().map(|s| said.find(s)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "each step in its order: {said}");
+    let bad = client.submit(&client.photo(&eyes::plain(215, 320, 240)));
+    assert_eq!(daemon.cli(&["jobs", "watch", &bad]).status.code(), Some(1));
+}
+
+#[test]
 fn submit_of_a_bad_photo_says_why_and_exits_1() {
     let daemon = Daemon::start("");
     let dir = tempfile::tempdir().unwrap();
