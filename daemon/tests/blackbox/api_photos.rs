@@ -99,3 +99,23 @@ fn deleting_a_photo_takes_its_results_its_retained_states_and_its_objects_along(
     eventually("its objects are gone", JOB, || bucket.keys().is_empty().then_some(()));
     eventually("the retained state is gone", JOB, || broker.retained(&topic).is_none().then_some(()));
 }
+
+#[test]
+fn a_photo_carries_what_the_clinics_program_says_about_it() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let said = "client_ref=visit%2F7&eye=left&captured_at=2026-01-02T03:04:05Z";
+    let send = |query: &str, seed: u64| {
+        let request = client.request(reqwest::Method::POST, &format!("/photos?{query}")).header("content-type", "image/jpeg");
+        client.send(request.body(eyes::plain(seed, 64, 64)))
+    };
+    let photo = send(said, 137).expect(201).json();
+    assert_eq!((&photo["client_ref"], &photo["eye"]), (&"visit/7".into(), &"left".into()), "{photo:#}");
+    assert_eq!(photo["captured_at"], "2026-01-02T03:04:05Z");
+    send("", 138).expect(201);
+    let found = |query: &str| client.get(&format!("/photos?{query}")).expect(200).json()["total"].as_u64();
+    assert_eq!((found("client_ref=visit%2F7"), found("eye=left"), found("eye=right"), found("")), (Some(1), Some(1), Some(0), Some(2)));
+    for wrong in ["eye=middle", "captured_at=yesterday", &format!("client_ref={}", "x".repeat(129))] {
+        send(wrong, 139).refused_with(&[400, 422]);
+    }
+}

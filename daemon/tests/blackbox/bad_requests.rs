@@ -24,7 +24,7 @@ fn a_submit_that_makes_no_sense_is_refused_and_makes_no_job() {
     let text =
         |kind: &str, body: &str| client.send(client.request(Method::POST, submit).header("content-type", kind).body(body.to_owned()));
     text("application/json", "{\"photo_id\": ").refused(400);
-    text("application/json", "").refused(400);
+    text("application/json", "").refused_with(&[400, 422]);
     text("application/json", "\u{0}\u{1}").refused(400);
     text("application/json", "[]").refused_with(&[400, 422]);
     text("text/plain", &json!({"photo_id": photo}).to_string()).refused_with(&[400, 415]);
@@ -157,7 +157,7 @@ fn a_list_with_wrong_parameters_says_so() {
 
 #[test]
 fn a_full_queue_refuses_with_429_and_keeps_what_it_has() {
-    let daemon = Daemon::start("[queue]\nmax_pending = 3\n[enhance]\nscope = \"photo\"\n");
+    let daemon = Daemon::start("[queue]\nmax_pending = 3\n[enhance]\nscope = \"photo\"\n[quality]\nmode = \"report\"\n");
     let client = daemon.client();
     let big = client.photo(&eyes::eye(95, "2000x1500").bytes);
     let running = client.submit(&big);

@@ -16,13 +16,13 @@ fn wrong_usage_exits_2_and_wrong_configuration_78_with_every_problem_named() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("irisd.toml");
-    let wrong = "[segment]\nmin_coverage = 7.0\n[enhance]\nscale = 9\n[mqtt]\nurl = \"ftp://broker\"\n[queue]\nmax_pending = 0\n";
+    let wrong = "[segment]\nmin_coverage = 7.0\n[enhance]\nscale = 9\n[mqtt]\nurl = \"ftp://broker\"\n[queue]\nmax_pending = 0\n[paths]\nonnxruntime = \"/nowhere/lib.so\"\n";
     std::fs::write(&path, wrong).unwrap();
     for command in ["check", "run"] {
         let out = irisd().args([command, "--config"]).arg(&path).output().unwrap();
         assert_eq!(out.status.code(), Some(78), "{command}: {}", text(&out));
         let said = text(&out);
-        for key in ["min_coverage", "scale", "url", "max_pending"] {
+        for key in ["min_coverage", "scale", "url", "max_pending", "onnxruntime"] {
             assert!(said.contains(key), "{command} does not name {key}: {said}");
         }
     }
@@ -92,6 +92,20 @@ fn submit_waits_and_jobs_shows_lists_and_reprocesses() {
     assert_eq!(failed.status.code(), Some(1), "a finished job cannot be cancelled: {}", text(&failed));
     assert!(!failed.stderr.is_empty());
     assert_eq!(daemon.cli(&["jobs", "show", "01890000-0000-7000-8000-000000000000"]).status.code(), Some(1));
+}
+
+#[test]
+fn jobs_watch_shows_the_steps_of_a_job_and_ends_with_it() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let good = client.submit(&client.photo(&eyes::eye(215, "1600x1200").bytes));
+    let out = daemon.cli(&["jobs", "watch", &good]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let said = text(&out);
+    let places: Vec<_> = crate::common::live::STEPS.iter().map(|s| said.find(s)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "each step in its order: {said}");
+    let bad = client.submit(&client.photo(&eyes::plain(215, 320, 240)));
+    assert_eq!(daemon.cli(&["jobs", "watch", &bad]).status.code(), Some(1));
 }
 
 #[test]

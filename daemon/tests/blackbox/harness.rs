@@ -1,6 +1,6 @@
 //! The harness itself: a test that cannot fail proves nothing, so the servers and pictures it leans on are looked at here.
 
-use crate::common::{SOON, broker::Broker, bucket::Bucket, client::Client, eventually, eyes, live};
+use crate::common::{SOON, broker::Broker, bucket::Bucket, client::Client, eventually, eyes, live, raw};
 
 #[test]
 fn the_s3_server_refuses_who_has_no_signature_and_comes_back_with_its_objects() {
@@ -54,4 +54,34 @@ fn hand_made_pictures_are_what_they_say() {
     let frame = cmyk.windows(2).position(|w| w == [0xFF, 0xC0] || w == [0xFF, 0xC2]).unwrap();
     assert_eq!(cmyk[frame + 9], 4, "four components");
     assert_eq!(live::STEPS.len(), 5);
+}
+
+#[test]
+fn the_reader_of_server_sent_events_understands_ids_names_comments_and_long_data() {
+    let feed = live::Feed::default();
+    let text = ": hello\nretry: 2000\n\nid: 7\nevent: started\ndata: {\"event\":\"started\",\ndata: \"job_id\":\"a\"}\n\n\
+                event: progress\ndata: {\"job_id\":\"a\",\"current_step\":\"load\",\"progress\":3}\n\n: keep-alive\n\nid: 8\nevent: reset\ndata: {}\n\n";
+    live::read_sse(text.as_bytes(), &feed);
+    let all = feed.all();
+    assert_eq!(
+        all.iter().map(|e| (e.id, e.name.as_str())).collect::<Vec<_>>(),
+        [(Some(7), "started"), (None, "progress"), (Some(8), "reset")]
+    );
+    assert_eq!(feed.kinds("a"), ["started"]);
+    assert_eq!(feed.steps("a"), [("load".to_owned(), 3)]);
+}
+
+#[test]
+fn an_answer_by_hand_is_read_to_its_end_and_no_further() {
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        socket // kept open: the reader must not wait for its end
+    });
+    let answer = raw::read_answer(&mut raw::connect(&base), SOON);
+    assert_eq!(answer, Some((413, "{}".to_owned())));
+    drop(server.join());
 }

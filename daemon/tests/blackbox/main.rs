@@ -26,4 +26,5 @@ mod losses;
 mod mqtt;
 mod outage;
 mod process;
+mod real_eyes;
 mod urls;

@@ -25,13 +25,17 @@ fn walk(root: &Path, at: &Path, found: &mut BTreeMap<String, u64>) {
 
 /// Photos and results of a state folder and every temporary file: what a refused request must leave as it was.
 pub fn kept(state: &Path) -> BTreeMap<String, u64> {
-    let of_interest = |p: &String| p.starts_with("blobs/") || p.starts_with("results/") || p.contains("tmp") || p.contains("part");
+    let of_interest = |p: &str| p.starts_with("blobs/") || p.starts_with("results/") || is_temporary(p);
     listing(state).into_iter().filter(|(path, _)| of_interest(path)).collect()
 }
 
-/// Temporary files and folders anywhere in the state.
+/// Temporary files anywhere in the state.
 pub fn temporary(state: &Path) -> Vec<String> {
-    listing(state).into_keys().filter(|p| p.split('/').any(|part| part.contains(".tmp") || part == "tmp")).collect()
+    listing(state).into_keys().filter(|p| is_temporary(p)).collect()
+}
+
+fn is_temporary(path: &str) -> bool {
+    path.split('/').any(|part| part.contains(".tmp") || part == "tmp" || part.ends_with(".part"))
 }
 
 /// The result folders there are.

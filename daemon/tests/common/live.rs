@@ -91,7 +91,7 @@ pub fn sse(client: &Client, last_event_id: Option<u64>) -> Feed {
 }
 
 /// Ends when the connection does.
-fn read_sse(from: impl BufRead, into: &Feed) {
+pub fn read_sse(from: impl BufRead, into: &Feed) {
     let (mut id, mut name, mut data) = (None, String::new(), String::new());
     for line in from.lines().map_while(Result::ok) {
         let (field, value) = line.split_once(':').unwrap_or((line.as_str(), ""));
