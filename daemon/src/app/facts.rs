@@ -55,7 +55,8 @@ pub fn device(house: &House) -> Value {
         Err(why) => (None, Some(why)),
     };
     json!({
-        "device_id": house.config.device_id(),
+        "id": house.config.device_id(),
+        "auth_mode": house.config.auth.mode,
         "program": "irisd",
         "version": env!("CARGO_PKG_VERSION"),
         "runtime": { "library": runtime, "reason": reason },

@@ -124,7 +124,8 @@ pub fn camera_setup(name: &str, camera: &config::Camera, max_upload: u64) -> any
         kind: kind.to_owned(),
         owner: camera.owner.parse().with_context(|| format!("camera.{name}.owner"))?,
         opener: opener(camera, max_upload)?,
-        burst: camera.burst.max(1),
+        // Each frame of the synthetic camera is another eye: a burst would choose between people.
+        burst: if camera.kind == CameraKind::Synthetic { 1 } else { camera.burst.max(1) },
         // A folder's settle is how long a file must be still; only a lens needs time after it opens.
         settle: if camera.kind == CameraKind::V4l { camera.settle.0 } else { Duration::ZERO },
         watched: camera.kind == CameraKind::Folder,

@@ -13,7 +13,7 @@ use axum::{
 use super::{
     Api, capture, device, docs,
     error::{ApiError, Kind},
-    events, health, layers, photos, processing, results, session, ws,
+    events, health, layers, photos, processing, results, session, ui, ws,
 };
 
 /// One method of one address.
@@ -77,6 +77,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .into_iter()
         .fold(Router::new(), |router, op| router.route(op.path, op.route))
         .with_state(api.clone())
+        .merge(ui::router())
         .fallback(async || ApiError::new(Kind::NotFound, "there is nothing at this address"))
         .method_not_allowed_fallback(async || ApiError::new(Kind::MethodNotAllowed, "see the Allow header"))
         .layer(DefaultBodyLimit::disable()) // each handler has its own, stricter one
