@@ -4,4 +4,6 @@ pub mod geometry;
 pub mod highlights;
 pub mod inpaint;
 pub mod mask;
+pub mod quality;
 pub mod raster;
+pub mod segment;
