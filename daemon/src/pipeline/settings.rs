@@ -5,9 +5,6 @@ use crate::{
     imaging::{decode::Limits, quality::Thresholds},
 };
 
-/// Share of iris pixels that may have lost their texture to overexposure, 0..1.
-const MAX_CLIPPED: f64 = 0.25;
-
 /// Plain values, copied once at start.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -44,7 +41,7 @@ impl Settings {
                 min_sharpness: q.min_sharpness,
                 min_lightness: q.min_lightness,
                 max_lightness: q.max_lightness,
-                max_clipped: MAX_CLIPPED,
+                max_clipped: q.max_clipped,
                 max_glare: q.max_glare,
                 min_usable_area: q.min_usable_area,
                 min_inside: q.min_inside,
