@@ -104,7 +104,8 @@ pub fn spawn_mqtt(
 /// A job whose last announced event says that it runs.
 struct Running {
     event: JobEvent,
-    step: Option<Stage>,
+    /// Step and percent of the last tick.
+    live: Option<(Stage, u8)>,
     ticked: Option<Duration>,
 }
 
@@ -227,7 +228,13 @@ impl Task {
             self.sink.publish(self.options.topics.alert_resolved(code)).await?;
         }
         self.sources.alerts.mark_changed();
-        self.send_discovery().await
+        self.send_discovery().await?;
+        // A broker that lost its retained messages learns again what runs; states of jobs that ended come from the events alone.
+        let states = self.running.values().map(|r| self.options.topics.job_state(&r.event, r.live));
+        for state in states.collect::<Vec<_>>() {
+            self.sink.publish(state).await?;
+        }
+        Ok(())
     }
 
     async fn send_discovery(&mut self) -> Result<(), SinkError> {
@@ -278,7 +285,7 @@ impl Task {
             if let Some(event) = done? {
                 self.cursor = event.seq;
                 if event.status == Status::Processing {
-                    self.running.insert(event.job_id, Running { event: event.clone(), step: event.current_step, ticked: None });
+                    self.running.insert(event.job_id, Running { event: event.clone(), live: None, ticked: None });
                 } else {
                     self.running.remove(&event.job_id);
                 }
@@ -330,13 +337,15 @@ impl Task {
         let now = self.clock.mono();
         // Not announced as running, or announced as ended: the tick is late, and its state would stay for ever.
         let Some(running) = self.running.get_mut(&tick.job_id) else { return Ok(()) };
-        let stepped = running.step.replace(tick.current_step) != Some(tick.current_step);
+        let step_before = running.live.map(|(step, _)| step).or(running.event.current_step);
+        let stepped = step_before != Some(tick.current_step);
+        running.live = Some((tick.current_step, tick.progress));
         let due = running.ticked.is_none_or(|at| now.saturating_sub(at) >= TICK);
         if due {
             running.ticked = Some(now);
         }
         if stepped {
-            let state = self.options.topics.job_state(&running.event, Some((tick.current_step, tick.progress)));
+            let state = self.options.topics.job_state(&running.event, running.live);
             self.sink.publish(state).await?;
         }
         if due {

@@ -26,13 +26,18 @@ impl Mosquitto {
     pub async fn with_tls(ca: &TestCa, user: &str, password: &str) -> Self {
         let lines = "allow_anonymous false\npassword_file DIR/passwords\ncertfile DIR/cert.pem\nkeyfile DIR/key.pem\n";
         Self::with(lines, |dir| {
-            fs::write(dir.path().join("cert.pem"), &ca.cert).unwrap();
-            fs::write(dir.path().join("key.pem"), &ca.key).unwrap();
+            certificates(dir, ca);
             let file = dir.path().join("passwords");
             let made = Command::new("mosquitto_passwd").arg("-b").arg("-c").arg(&file).args([user, password]).status();
             assert!(made.expect("mosquitto_passwd runs: apt-get install mosquitto").success());
         })
         .await
+    }
+
+    /// TLS for clients that have a certificate of the same CA; the certificate's name is the user.
+    pub async fn with_client_certificates(ca: &TestCa) -> Self {
+        let lines = "allow_anonymous true\nrequire_certificate true\ncafile DIR/ca.pem\ncertfile DIR/cert.pem\nkeyfile DIR/key.pem\n";
+        Self::with(lines, |dir| certificates(dir, ca)).await
     }
 
     /// `lines` of the configuration; `DIR` in it stands for the broker's folder, which `fill` fills.
@@ -70,6 +75,12 @@ impl Mosquitto {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+}
+
+fn certificates(dir: &TempDir, ca: &TestCa) {
+    for (name, pem) in [("ca.pem", &ca.ca), ("cert.pem", &ca.cert), ("key.pem", &ca.key)] {
+        fs::write(dir.path().join(name), pem).unwrap();
     }
 }
 
