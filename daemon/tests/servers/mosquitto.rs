@@ -63,6 +63,13 @@ impl Mosquitto {
         until("mosquitto listens", || async move { TcpStream::connect(("127.0.0.1", port)).is_ok() }).await;
     }
 
+    /// mosquitto_pub.
+    pub fn say(&self, topic: &str, payload: &str) {
+        let port = self.port.to_string();
+        let said = Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-q", "1", "-p", &port, "-t", topic, "-m", payload]).status();
+        assert!(said.expect("mosquitto_pub runs: apt-get install mosquitto-clients").success());
+    }
+
     /// kill -STOP, kill -CONT.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();
@@ -119,6 +126,11 @@ impl Watcher {
         Self { child, lines, seen: Vec::new() }
     }
 
+    /// Takes what came until now into `seen`.
+    pub fn drain(&mut self) {
+        self.seen.extend(self.lines.try_iter());
+    }
+
     /// The next line, if there is one already.
     pub fn next(&mut self) -> Option<String> {
         self.lines.try_recv().ok()
@@ -134,7 +146,8 @@ impl Watcher {
         self.sees_where(start, |l| l.starts_with(start)).await;
     }
 
-    async fn sees_where(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
+    /// Waits until a line that fits was seen.
+    pub async fn sees_where(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
         let start = std::time::Instant::now();
         loop {
             self.seen.extend(self.lines.try_iter());
