@@ -162,3 +162,35 @@ async fn tls_with_the_clinics_ca_and_a_password_connects_and_anything_less_does_
     }
     assert!(MqttSink::start(Options { ca: Some(b"none".to_vec()), ..good }).is_err());
 }
+
+#[tokio::test]
+async fn a_client_certificate_opens_a_broker_that_asks_for_one() {
+    let ca = TestCa::new();
+    let broker = Mosquitto::with_client_certificates(&ca).await;
+    let without = Options { url: format!("mqtts://localhost:{}", broker.port), ca: Some(ca.ca.clone().into_bytes()), ..options(&broker) };
+    let with = Options { client_cert: Some((ca.cert.into_bytes(), ca.key.into_bytes())), client_id: "b".to_owned(), ..without.clone() };
+    let sink = MqttSink::start(with).unwrap();
+    connected(&sink).await;
+    within("publish", sink.publish(message("a", "x", false))).await.unwrap();
+    let sink = MqttSink::start(without).unwrap();
+    let up = tokio::time::timeout(Duration::from_secs(3), async { sink.connected().wait_for(|up| *up).await.map(drop) }).await;
+    assert!(up.is_err(), "connected");
+}
+
+#[tokio::test]
+async fn a_message_that_the_broker_refuses_fails_alone_and_the_connection_stands() {
+    let broker = Mosquitto::with("allow_anonymous true\nacl_file DIR/acl\nmax_packet_size 2000\n", |dir| {
+        std::fs::write(dir.path().join("acl"), "topic readwrite irisd/#\n").unwrap();
+    })
+    .await;
+    let sink = MqttSink::start(options(&broker)).unwrap();
+    connected(&sink).await;
+    let mut still = sink.connected();
+    still.mark_unchanged();
+    let large = "x".repeat(5000);
+    for refused in [message("homeassistant/device/test/config", "{}", true), message("irisd/test/large", &large, false)] {
+        assert!(within("an answer", sink.publish(refused)).await.is_err());
+        within("publish", sink.publish(message("irisd/test/a", "x", false))).await.unwrap();
+    }
+    assert!(!still.has_changed().unwrap(), "the connection broke");
+}

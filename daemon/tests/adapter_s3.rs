@@ -187,6 +187,37 @@ async fn a_file_that_changed_on_the_disk_is_not_sent_as_what_it_was() {
         assert!(matches!(bucket.put(&file).await, Err(ObjectStoreError::Local(_))));
     }
     assert!(!server.file(KEY).exists());
+    let left: Vec<_> = std::fs::read_dir(server.root.path()).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n != BUCKET).collect();
+    assert!(left.is_empty(), "the multipart was not aborted: {left:?}");
+}
+
+#[tokio::test]
+async fn a_rate_cap_only_slows_an_upload() {
+    let (server, dir) = (S3Server::start().await, tempfile::tempdir().unwrap());
+    let bytes = noise(300 << 10);
+    let capped = S3Bucket::new(Options { max_rate: Some(1 << 20), ..options(server.endpoint()) }).unwrap();
+    within("put", capped.put(&object(dir.path(), &bytes))).await.unwrap();
+    assert!(std::fs::read(server.file(KEY)).unwrap() == bytes);
+}
+
+#[tokio::test]
+async fn endpoints_are_path_style_virtual_style_or_amazons_own() {
+    let url = |endpoint: &str, path_style| {
+        let bucket = S3Bucket::new(Options { path_style, ..options(endpoint.to_owned()) }).unwrap();
+        async move { bucket.presign_get("processed/a/b.jpg", Duration::from_secs(60)).await.unwrap() }
+    };
+    for (endpoint, path_style, start) in [
+        ("https://s3.lan:9000/", true, "https://s3.lan:9000/iris/processed/a/b.jpg?"),
+        ("https://s3.lan:9000", false, "https://iris.s3.lan:9000/processed/a/b.jpg?"),
+        ("", false, "https://iris.s3.us-east-1.amazonaws.com/processed/a/b.jpg?"),
+    ] {
+        let url = url(endpoint, path_style).await;
+        assert!(url.starts_with(start), "{url}");
+    }
+    for bad in ["s3.lan", "ftp://s3.lan", "http://", "https://user:secret@s3.lan"] {
+        let refused = S3Bucket::new(options(bad.to_owned())).err().unwrap_or_else(|| panic!("{bad} was taken"));
+        assert!(!refused.to_string().contains("secret"));
+    }
 }
 
 #[tokio::test]

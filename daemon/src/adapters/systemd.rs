@@ -47,13 +47,43 @@ fn tell(states: &[NotifyState<'_>]) {
 
 #[cfg(test)]
 mod tests {
+    use std::{os::unix::net::UnixDatagram, process::Command};
+
+    /// What the daemon would say in its life, said by a process of its own: the environment of this one is shared by all tests.
     #[test]
-    fn without_systemd_nothing_happens() {
-        if std::env::var_os("NOTIFY_SOCKET").is_some() {
-            return; // under systemd this would speak for the real unit
-        }
+    #[ignore = "run by the test below, in a process of its own"]
+    fn the_whole_life() {
+        assert_eq!(super::watchdog_interval(), None, "the watchdog is another process's");
+        super::ready();
         super::status("two\nlines");
         super::watchdog_ping();
-        assert_eq!(super::watchdog_interval(), None);
+        super::extend_timeout(5_000_000);
+        super::stopping();
+    }
+
+    fn live(socket: Option<&std::path::Path>) {
+        let mut child = Command::new(std::env::current_exe().expect("this test"));
+        child.args(["--exact", "adapters::systemd::tests::the_whole_life", "--ignored"]).env_remove("NOTIFY_SOCKET");
+        child.env("WATCHDOG_USEC", "1000000").env("WATCHDOG_PID", "1");
+        if let Some(path) = socket {
+            child.env("NOTIFY_SOCKET", path);
+        }
+        let output = child.output().expect("it runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+
+    #[test]
+    fn systemd_hears_each_word_and_without_systemd_nothing_happens() {
+        live(None);
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("notify");
+        let socket = UnixDatagram::bind(&path).expect("bound");
+        socket.set_read_timeout(Some(std::time::Duration::from_secs(30))).expect("set");
+        live(Some(&path));
+        for expected in ["READY=1", "STATUS=two lines", "WATCHDOG=1", "EXTEND_TIMEOUT_USEC=5000000", "STOPPING=1"] {
+            let mut buffer = [0; 256];
+            let n = socket.recv(&mut buffer).expect("a word");
+            assert_eq!(String::from_utf8_lossy(&buffer[..n]).trim_end(), expected);
+        }
     }
 }

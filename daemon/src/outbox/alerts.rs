@@ -21,6 +21,13 @@ pub struct Alert {
     pub since: Timestamp,
 }
 
+/// What has to be said to somebody who was told `told`: the alerts that are new or read differently, and the codes that are resolved.
+pub fn news(told: &[Alert], standing: &[Alert]) -> (Vec<Alert>, Vec<&'static str>) {
+    let raised = standing.iter().filter(|a| !told.contains(a)).cloned().collect();
+    let resolved = told.iter().map(|a| a.code).filter(|code| !standing.iter().any(|a| a.code == *code)).collect();
+    (raised, resolved)
+}
+
 /// Cheap to clone; all clones are one board.
 #[derive(Debug, Clone)]
 pub struct Alerts {
@@ -86,7 +93,11 @@ mod tests {
         assert!(!seen.has_changed().expect("open"));
         alerts.raise(S3_DENIED, "refused otherwise", t0 + jiff::SignedDuration::from_hours(1));
         assert_eq!(alerts.current(), [Alert { code: S3_DENIED, message: "refused otherwise".to_owned(), since: t0 }]);
+        let told = alerts.current();
+        assert_eq!(news(&[], &told), (told.clone(), vec![]));
+        assert_eq!(news(&told, &told), (vec![], vec![]));
         alerts.resolve(S3_DENIED);
+        assert_eq!(news(&told, &alerts.current()), (vec![], vec![S3_DENIED]));
         assert!(alerts.current().is_empty());
     }
 }

@@ -10,11 +10,7 @@
 //! the first unconfirmed one. A job's retained state is written only from here, and a live step only while its job's last announced event
 //! says that it runs: the last thing that stays is the final state.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt,
@@ -27,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    alerts::Alert,
+    alerts::{self, Alert},
     command::{self, CommandResult, Handler},
     discovery,
     payload::{DeviceFacts, HOMEASSISTANT_STATUS, Topics, summaries},
@@ -53,6 +49,8 @@ const TICK: Duration = Duration::from_millis(500);
 const REFUSED: Duration = Duration::from_secs(2);
 /// Commands that run at once; further ones are answered "busy".
 const COMMANDS: usize = 4;
+/// Refusals that are logged for each connection: a topic that is forbidden stays so, each second.
+const COMPLAINTS: u32 = 5;
 /// At the end: for the events that wait, and for the last word.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 const LAST_WORD: Duration = Duration::from_secs(2);
@@ -94,8 +92,9 @@ pub fn spawn_mqtt(
         options,
         seq: 0,
         running: HashMap::new(),
-        alerts_told: BTreeSet::new(),
+        alerts_told: Vec::new(),
         summaries: Summaries::default(),
+        refused: 0,
         commands: FuturesUnordered::new(),
     };
     tokio::spawn(task.run(shutdown))
@@ -104,7 +103,8 @@ pub fn spawn_mqtt(
 /// A job whose last announced event says that it runs.
 struct Running {
     event: JobEvent,
-    step: Option<Stage>,
+    /// Step and percent of the last tick.
+    live: Option<(Stage, u8)>,
     ticked: Option<Duration>,
 }
 
@@ -123,8 +123,11 @@ struct Task {
     /// Counter of what has no event of its own.
     seq: u64,
     running: HashMap<JobId, Running>,
-    alerts_told: BTreeSet<&'static str>,
+    /// As the broker was told on this connection.
+    alerts_told: Vec<Alert>,
     summaries: Summaries,
+    /// Messages that the broker refused on this connection.
+    refused: u32,
     commands: FuturesUnordered<BoxFuture<'static, Answered>>,
 }
 
@@ -217,17 +220,41 @@ impl Task {
         woke
     }
 
+    /// A message that may be missing. One that the broker refuses (its access rules may forbid `homeassistant/` to us) is left out;
+    /// an event is not: it is offered until it is taken.
+    async fn say(&mut self, message: Message) -> Result<(), SinkError> {
+        let topic = message.topic.clone();
+        match self.sink.publish(message).await {
+            Err(error) if *self.sink.connected().borrow() => {
+                self.refused += 1;
+                if self.refused <= COMPLAINTS {
+                    tracing::warn!(%error, topic, "the broker does not take a message; it is left out");
+                }
+                Ok(())
+            }
+            outcome => outcome,
+        }
+    }
+
     async fn birth(&mut self) -> Result<(), SinkError> {
-        self.sink.publish(self.options.topics.status("online")).await?;
+        self.refused = 0;
+        self.say(self.options.topics.status("online")).await?;
         self.summaries.forget();
         self.send_summaries().await?;
         self.alerts_told.clear();
-        let standing: BTreeSet<_> = self.sources.alerts.borrow().iter().map(|a| a.code).collect();
-        for code in self.options.alert_codes.iter().filter(|code| !standing.contains(**code)) {
-            self.sink.publish(self.options.topics.alert_resolved(code)).await?;
+        let standing: Vec<_> = self.sources.alerts.borrow().iter().map(|a| a.code).collect();
+        let silent: Vec<_> = self.options.alert_codes.iter().copied().filter(|code| !standing.contains(code)).collect();
+        for code in silent {
+            self.say(self.options.topics.alert_resolved(code)).await?;
         }
-        self.sources.alerts.mark_changed();
-        self.send_discovery().await
+        self.send_alerts().await?;
+        self.send_discovery().await?;
+        // A broker that lost its retained messages learns again what runs; states of jobs that ended come from the events alone.
+        let states = self.running.values().map(|r| self.options.topics.job_state(&r.event, r.live));
+        for state in states.collect::<Vec<_>>() {
+            self.say(state).await?;
+        }
+        Ok(())
     }
 
     async fn send_discovery(&mut self) -> Result<(), SinkError> {
@@ -235,7 +262,7 @@ impl Task {
             return Ok(());
         }
         let config = discovery::config(&self.options.topics, &self.sources.facts.borrow().version);
-        self.sink.publish(config).await
+        self.say(config).await
     }
 
     /// The next batch of events; true: more wait.
@@ -278,7 +305,7 @@ impl Task {
             if let Some(event) = done? {
                 self.cursor = event.seq;
                 if event.status == Status::Processing {
-                    self.running.insert(event.job_id, Running { event: event.clone(), step: event.current_step, ticked: None });
+                    self.running.insert(event.job_id, Running { event: event.clone(), live: None, ticked: None });
                 } else {
                     self.running.remove(&event.job_id);
                 }
@@ -289,7 +316,7 @@ impl Task {
 
     async fn clear_states(&mut self) -> Result<(), SinkError> {
         for job in self.store.mqtt_clears() {
-            self.sink.publish(self.options.topics.job_cleared(job)).await?;
+            self.say(self.options.topics.job_cleared(job)).await?;
             if let Err(error) = self.store.mqtt_cleared(job).await {
                 tracing::warn!(%error, %job, "a cleared state could not be noted; it is cleared again later");
                 break;
@@ -299,20 +326,16 @@ impl Task {
     }
 
     async fn send_alerts(&mut self) -> Result<(), SinkError> {
-        if !self.sources.alerts.has_changed().unwrap_or(false) {
-            return Ok(());
-        }
-        let standing = self.sources.alerts.borrow_and_update().clone();
-        for alert in &standing {
+        let standing = self.sources.alerts.borrow().clone();
+        let (raised, resolved) = alerts::news(&self.alerts_told, &standing);
+        for alert in &raised {
             let (seq, ts) = self.stamp();
-            self.sink.publish(self.options.topics.alert(alert, seq, ts)).await?;
-            self.alerts_told.insert(alert.code);
+            self.say(self.options.topics.alert(alert, seq, ts)).await?;
         }
-        let resolved: Vec<_> = self.alerts_told.iter().copied().filter(|code| !standing.iter().any(|a| a.code == *code)).collect();
         for code in resolved {
-            self.sink.publish(self.options.topics.alert_resolved(code)).await?;
-            self.alerts_told.remove(code);
+            self.say(self.options.topics.alert_resolved(code)).await?;
         }
+        self.alerts_told = standing;
         Ok(())
     }
 
@@ -321,7 +344,7 @@ impl Task {
         let current = summaries(&facts, &self.store.queue(), &self.store.uploads(), &self.store.space());
         for (name, fields) in self.summaries.news(self.clock.mono(), current) {
             let (seq, ts) = self.stamp();
-            self.sink.publish(self.options.topics.summary(name, seq, ts, fields)).await?;
+            self.say(self.options.topics.summary(name, seq, ts, fields)).await?;
         }
         Ok(())
     }
@@ -330,18 +353,20 @@ impl Task {
         let now = self.clock.mono();
         // Not announced as running, or announced as ended: the tick is late, and its state would stay for ever.
         let Some(running) = self.running.get_mut(&tick.job_id) else { return Ok(()) };
-        let stepped = running.step.replace(tick.current_step) != Some(tick.current_step);
+        let step_before = running.live.map(|(step, _)| step).or(running.event.current_step);
+        let stepped = step_before != Some(tick.current_step);
+        running.live = Some((tick.current_step, tick.progress));
         let due = running.ticked.is_none_or(|at| now.saturating_sub(at) >= TICK);
         if due {
             running.ticked = Some(now);
         }
         if stepped {
-            let state = self.options.topics.job_state(&running.event, Some((tick.current_step, tick.progress)));
-            self.sink.publish(state).await?;
+            let state = self.options.topics.job_state(&running.event, running.live);
+            self.say(state).await?;
         }
         if due {
             let (seq, ts) = self.stamp();
-            self.sink.publish(self.options.topics.progress(tick, seq, ts)).await?;
+            self.say(self.options.topics.progress(tick, seq, ts)).await?;
         }
         Ok(())
     }
@@ -372,7 +397,7 @@ impl Task {
 
     async fn answer(&mut self, (verb, id, result): Answered) -> Result<(), SinkError> {
         let (seq, ts) = self.stamp();
-        self.sink.publish(self.options.topics.result(verb, id.as_deref(), &result, seq, ts)).await
+        self.say(self.options.topics.result(verb, id.as_deref(), &result, seq, ts)).await
     }
 
     fn stamp(&mut self) -> (u64, jiff::Timestamp) {

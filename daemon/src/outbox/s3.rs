@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! due row --> upload_started --> (metadata cut out) --> put --ok--> upload_confirmed
-//!                                                        |-- unreachable, probe fails too, or others are down --> row untouched, lane down
+//!                                                        |-- unreachable, probe fails too, or others are down --> upload_released, lane down
 //!                                                        |-- denied                                           --> row aside, lane down, alert
 //!                                                        |-- other failure                                    --> row waits 1 s .. 5 min
 //!                                                        +-- the local file is gone                           --> upload_given_up
@@ -190,7 +190,9 @@ impl Task {
                 tracing::error!(%error, "an upload ended by itself; it is started again");
                 self.uploads.abort_all();
                 while self.uploads.join_next().await.is_some() {}
-                self.on_their_way.clear();
+                for (row, _) in self.on_their_way.drain() {
+                    self.store.upload_released(row);
+                }
                 return self.lane.goes_down(self.clock.mono());
             }
         };
@@ -233,10 +235,14 @@ impl Task {
             ObjectStoreError::Unreachable(why) => {
                 // Down already: another upload of this moment asked. Else a probe tells the bucket's fault from the object's.
                 if self.lane.is_down() {
+                    self.store.upload_released(row.seq);
                     return Ok(());
                 }
                 match self.bucket.probe().await {
-                    Err(ObjectStoreError::Unreachable(_)) => self.go_down(&why),
+                    Err(ObjectStoreError::Unreachable(_)) => {
+                        self.store.upload_released(row.seq);
+                        self.go_down(&why);
+                    }
                     // Large bodies to a server that refuses early end as a broken connection; the probe knows better.
                     Err(ObjectStoreError::Denied(why)) => return self.denied(row, &why).await,
                     _ => return self.store.upload_deferred(row.seq, own).await,
@@ -265,19 +271,15 @@ fn key_of(row: &UploadRow) -> &str {
 }
 
 async fn upload(store: Store, bucket: Arc<dyn ObjectStore>, strip: Option<Strip>, row: UploadRow) -> (UploadRow, End) {
+    if let Err(error) = store.upload_started(row.seq).await {
+        tracing::debug!(%error, row = %row.seq, "the start of an upload could not be noted");
+    }
     let end = match &row.task {
         UploadTask::Delete(key) => bucket.delete(key).await.map_or_else(End::Failed, |()| End::Vouched),
-        UploadTask::Put(object) => {
-            if row.attempts == 0
-                && let Err(error) = store.upload_started(row.seq).await
-            {
-                tracing::debug!(%error, row = %row.seq, "the start of an upload could not be noted");
-            }
-            match strip.filter(|_| object.key.starts_with(ORIGINALS)) {
-                None => put(&*bucket, object, row.attempts).await,
-                Some(strip) => put_stripped(&*bucket, object, strip, row.attempts).await,
-            }
-        }
+        UploadTask::Put(object) => match strip.filter(|_| object.key.starts_with(ORIGINALS)) {
+            None => put(&*bucket, object, row.attempts).await,
+            Some(strip) => put_stripped(&*bucket, object, strip, row.attempts).await,
+        },
     };
     (row, end)
 }

@@ -26,13 +26,18 @@ impl Mosquitto {
     pub async fn with_tls(ca: &TestCa, user: &str, password: &str) -> Self {
         let lines = "allow_anonymous false\npassword_file DIR/passwords\ncertfile DIR/cert.pem\nkeyfile DIR/key.pem\n";
         Self::with(lines, |dir| {
-            fs::write(dir.path().join("cert.pem"), &ca.cert).unwrap();
-            fs::write(dir.path().join("key.pem"), &ca.key).unwrap();
+            certificates(dir, ca);
             let file = dir.path().join("passwords");
             let made = Command::new("mosquitto_passwd").arg("-b").arg("-c").arg(&file).args([user, password]).status();
             assert!(made.expect("mosquitto_passwd runs: apt-get install mosquitto").success());
         })
         .await
+    }
+
+    /// TLS for clients that have a certificate of the same CA; the certificate's name is the user.
+    pub async fn with_client_certificates(ca: &TestCa) -> Self {
+        let lines = "allow_anonymous true\nrequire_certificate true\ncafile DIR/ca.pem\ncertfile DIR/cert.pem\nkeyfile DIR/key.pem\n";
+        Self::with(lines, |dir| certificates(dir, ca)).await
     }
 
     /// `lines` of the configuration; `DIR` in it stands for the broker's folder, which `fill` fills.
@@ -58,6 +63,13 @@ impl Mosquitto {
         until("mosquitto listens", || async move { TcpStream::connect(("127.0.0.1", port)).is_ok() }).await;
     }
 
+    /// mosquitto_pub.
+    pub fn say(&self, topic: &str, payload: &str) {
+        let port = self.port.to_string();
+        let said = Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-q", "1", "-p", &port, "-t", topic, "-m", payload]).status();
+        assert!(said.expect("mosquitto_pub runs: apt-get install mosquitto-clients").success());
+    }
+
     /// kill -STOP, kill -CONT.
     pub fn signal(&self, name: &str) {
         let pid = self.child.as_ref().expect("it runs").id().to_string();
@@ -70,6 +82,12 @@ impl Mosquitto {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+}
+
+fn certificates(dir: &TempDir, ca: &TestCa) {
+    for (name, pem) in [("ca.pem", &ca.ca), ("cert.pem", &ca.cert), ("key.pem", &ca.key)] {
+        fs::write(dir.path().join(name), pem).unwrap();
     }
 }
 
@@ -108,6 +126,11 @@ impl Watcher {
         Self { child, lines, seen: Vec::new() }
     }
 
+    /// Takes what came until now into `seen`.
+    pub fn drain(&mut self) {
+        self.seen.extend(self.lines.try_iter());
+    }
+
     /// The next line, if there is one already.
     pub fn next(&mut self) -> Option<String> {
         self.lines.try_recv().ok()
@@ -123,7 +146,8 @@ impl Watcher {
         self.sees_where(start, |l| l.starts_with(start)).await;
     }
 
-    async fn sees_where(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
+    /// Waits until a line that fits was seen.
+    pub async fn sees_where(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
         let start = std::time::Instant::now();
         loop {
             self.seen.extend(self.lines.try_iter());
