@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use self::units::{Bytes, Span};
 
 pub mod load;
+pub mod schema;
 pub mod units;
+pub mod validate;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
