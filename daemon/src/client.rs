@@ -1,12 +1,11 @@
 //! The HTTP client of the command line: finds the local daemon, shows its token, asks.
 //!
-//! One connection a request: a person types a few commands an hour. Over https the certificate that the configuration names is trusted,
-//! and no other: this client talks to its own device.
+//! One connection a request: a person types a few commands an hour. Over https the very certificate that the configuration names is trusted,
+//! and no other, whatever name it bears: this client talks to its own device, mostly as `127.0.0.1`.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -18,15 +17,14 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tokio::{net::TcpStream, time::timeout};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore},
-};
+use tokio_rustls::TlsConnector;
 
 use crate::domain::photo::ImageFormat;
+
+mod pin;
 
 /// To a daemon on the same machine or the LAN.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -175,14 +173,7 @@ fn token(place: &Where) -> Result<Option<String>, ClientError> {
 }
 
 fn trusting(path: &Path) -> Result<TlsConnector, ClientError> {
-    let bad = |reason: String| ClientError::BadCertificate { path: path.to_owned(), reason };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))? {
-        roots.add(certificate.map_err(|e| bad(e.to_string()))?).map_err(|e| bad(e.to_string()))?;
-    }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|e| bad(e.to_string()))?;
-    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    pin::connector(path).map_err(|reason| ClientError::BadCertificate { path: path.to_owned(), reason })
 }
 
 async fn bytes(response: Response<Incoming>) -> Result<Bytes, ClientError> {
@@ -252,5 +243,22 @@ mod tests {
         for bad in ["kiosk", "ftp://host", "http://"] {
             assert!(matches!(Client::find(&place(Some(bad))), Err(ClientError::BadUrl(_))), "{bad}");
         }
+    }
+
+    /// Self-signed EC P-256 pairs, valid for 100 years, made with `openssl req -x509 -newkey ec -nodes`. They guard nothing.
+    #[tokio::test]
+    async fn over_tls_only_the_very_certificate_is_trusted() {
+        use crate::http::serve::{bind, serve, tls};
+        let data = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("src/client/testdata").join(name);
+        let acceptor = tls::acceptor(&data("one.crt"), &data("one.key")).unwrap();
+        assert!(tls::acceptor(&data("one.crt"), &data("two.key")).is_err(), "not a pair");
+        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let router = axum::Router::new().route("/", axum::routing::get(async || "{\"here\": true}"));
+        let server = tokio::spawn(serve(listener, Some(acceptor), router, std::future::pending()));
+        let find = |certificate: &str| Client::find(&Where { url: Some(url.clone()), tls_cert: data(certificate), ..Where::default() }).unwrap();
+        assert_eq!(find("one.crt").get("/").await.unwrap()["here"], true);
+        assert!(matches!(find("two.crt").get("/").await, Err(ClientError::Away { .. })), "a stranger was trusted");
+        server.abort();
     }
 }
