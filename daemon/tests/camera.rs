@@ -8,7 +8,10 @@ use std::{
 };
 
 use irisd::{
-    adapters::camera_folder::{FolderCamera, FolderOptions},
+    adapters::{
+        camera_folder::{FolderCamera, FolderOptions},
+        camera_synthetic::{SyntheticCamera, SyntheticOptions},
+    },
     camera::{CameraSetup, Cameras, CaptureError, CapturedPhoto, Deliver, OnPhoto},
     domain::{
         ids::{PhotoId, Seq, Sha256, UserId},
@@ -16,7 +19,7 @@ use irisd::{
     },
     imaging::{encode::jpeg_bytes, raster::Rgb},
     intake::{Accepted, IntakeError},
-    ports::{CameraError, CameraOpener, FramePixels},
+    ports::{CameraError, CameraOpener, Frame, FramePixels},
 };
 
 const SETTLE: Duration = Duration::from_millis(300);
@@ -195,4 +198,21 @@ async fn a_capture_from_an_empty_folder_says_what_to_do_and_the_camera_stays_rea
     let refused = cameras.capture(Some("drop"), None, ClientInfo::default()).await;
     assert!(matches!(refused, Err(CaptureError::Camera(CameraError::Empty(ref why))) if why.contains("take one")), "{refused:?}");
     assert_eq!(cameras.list()[0].state, "ready");
+}
+
+#[test]
+fn a_synthetic_camera_gives_another_eye_each_time_and_the_same_ones_after_a_restart() {
+    let camera = SyntheticCamera::new(SyntheticOptions { seed: 7, width: 320, height: 240 });
+    let two = || {
+        let mut source = camera.open().expect("open");
+        [(); 2].map(|()| source.next(Duration::ZERO).expect("an eye"))
+    };
+    let pixels = |frame: &Frame| {
+        let FramePixels::Rgb(data) = &frame.pixels else { panic!("pixels") };
+        assert_eq!((frame.width, frame.height, data.len()), (320, 240, 320 * 240 * 3));
+        data.clone()
+    };
+    let [first, second] = two();
+    assert_ne!(pixels(&first), pixels(&second));
+    assert_eq!(pixels(&two()[0]), pixels(&first));
 }

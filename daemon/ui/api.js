@@ -100,6 +100,7 @@ const DEVICE_URLS = 'urls=device';
 export const api = {
   device: () => once('GET', '/device'),
   signIn: (token) => once('POST', '/session', { headers: { Authorization: `Bearer ${token}` } }),
+  who: () => once('GET', '/session'),
   signOut: () => once('DELETE', '/session'),
 
   upload,

@@ -15,6 +15,8 @@ import { fill, t } from './texts.js';
 const POLL_MS = { lost: 1_000, live: 5_000 };
 /** The list, likewise. */
 const LIST_POLL_MS = { lost: 5_000, live: 30_000 };
+/** Signed links run out after some minutes; an open result gets new ones before. */
+const LINKS_MS = 60_000;
 /** A device that does not answer is asked again. */
 const PROBE_MS = 2_000;
 /** A short break is no news. */
@@ -54,7 +56,7 @@ async function boot(token = tokenFromAddress()) {
         wrong = true;
       });
     }
-    enter(await api.device());
+    await enter(await api.device());
   } catch (e) {
     if (e.status === 401 || e.status === 403) return door(wrong ? t('signInWrong') : '');
     banner(); // not there yet: the page waits with the device
@@ -85,7 +87,7 @@ $('door-form').addEventListener('submit', async (e) => {
     await api.signIn(token);
     const device = await api.device();
     $('token').value = '';
-    enter(device);
+    await enter(device);
   } catch (error) {
     door(error.status === 401 ? t('signInWrong') : error.message);
   }
@@ -97,8 +99,11 @@ $('leave').addEventListener('click', async () => {
   location.replace(location.pathname); // nothing of the last person stays in memory
 });
 
-function enter(device) {
+async function enter(device) {
   signedIn = true;
+  // A viewer reads everything and changes nothing: the page then has no button that would be refused.
+  const { scope = '' } = (await api.who().catch(() => null)) ?? {};
+  document.body.dataset.scope = scope;
   const name = device?.id ?? device?.device_id ?? device?.device?.id ?? '';
   setText($('device'), String(name));
   if (name) document.title = `irisd · ${name}`;
@@ -107,7 +112,7 @@ function enter(device) {
   $('leave').hidden = device?.auth === 'open' || device?.auth_mode === 'open';
   reachable();
   live.start();
-  camera.start();
+  if (scope !== 'viewer') camera.start();
   list.load();
   listPoll();
   const wanted = new URLSearchParams(location.hash.slice(1)).get('job');
@@ -161,7 +166,10 @@ async function ask() {
     if (id !== openId) return;
     list.patch(id, job);
     view.show(job);
-    if (isFinal(job)) return;
+    if (isFinal(job)) {
+      pollTimer = setTimeout(ask, LINKS_MS);
+      return;
+    }
   } catch (e) {
     if (id !== openId) return;
     if (e.status === 404) return close();

@@ -13,15 +13,17 @@ export class CameraPanel {
     this.cameras = [];
     this.timer = 0;
     this.showing = null;
+    this.started = false;
     $('camera-name').addEventListener('change', () => this.draw());
     $('capture').addEventListener('click', () => onCapture($('camera-name').value));
     $('preview').addEventListener('error', () => this.hide());
     $('preview').addEventListener('load', () => setText($('camera-note'), ''));
     // A preview keeps the camera at work: nobody looks, nothing runs.
-    document.addEventListener('visibilitychange', () => (document.hidden ? this.pause() : this.start()));
+    document.addEventListener('visibilitychange', () => (document.hidden ? this.pause() : this.started && this.start()));
   }
 
   start() {
+    this.started = true;
     clearTimeout(this.timer);
     this.ask();
   }

@@ -87,7 +87,7 @@ export class JobView {
           el('ol', { class: 'steps', 'aria-label': t('steps') }, ...this.steps),
           this.bar,
           this.note)),
-      el('div', { class: 'actions' }, el('button', { type: 'button', class: 'button', onclick: () => this.act.cancel(this.job) }, t('cancel'))),
+      el('div', { class: 'actions' }, el('button', { type: 'button', class: 'button writes', onclick: () => this.act.cancel(this.job) }, t('cancel'))),
     ];
   }
 
@@ -113,22 +113,25 @@ export class JobView {
 
   buildResult(job) {
     const stage = el('div', { class: 'stage' }, el('p', { class: 'hint' }, t('loadingResult')));
+    this.report = null;
     this.facts = el('dl', { class: 'facts' });
     this.warnings = el('ul', { class: 'warnings' });
     this.fillResult(job, stage);
     say(t('sayDone'));
     const here = isOurs(job.result_url);
+    this.links = {
+      result_url: el('a', { class: 'button', ...(here ? { download: `${job.id}.jpg` } : { target: '_blank', rel: 'noopener' }) }, t(here ? 'download' : 'openElsewhere')),
+      report_url: el('a', { class: 'button', target: '_blank', rel: 'noopener' }, t('report')),
+    };
     return [
       stage,
       el('p', { class: 'notice' }, t('notice')),
       this.warnings,
       this.facts,
       el('div', { class: 'actions' },
-        el('button', { type: 'button', class: 'button primary', onclick: () => this.act.newOne() }, t('newOne')),
-        job.result_url && el('a', { class: 'button', href: job.result_url, ...(here ? { download: `${job.id}.jpg` } : { target: '_blank', rel: 'noopener' }) },
-          t(here ? 'download' : 'openElsewhere')),
-        job.report_url && el('a', { class: 'button', href: job.report_url, target: '_blank', rel: 'noopener' }, t('report')),
-        el('button', { type: 'button', class: 'button', onclick: () => this.act.again(this.job) }, t('again'))),
+        el('button', { type: 'button', class: 'button primary writes', onclick: () => this.act.newOne() }, t('newOne')),
+        ...Object.values(this.links),
+        el('button', { type: 'button', class: 'button writes', onclick: () => this.act.again(this.job) }, t('again'))),
     ];
   }
 
@@ -147,16 +150,20 @@ export class JobView {
     this.refresh(this.job);
   }
 
-  /** What may still change after the end: the way to the bucket. */
+  /** What may still change after the end: the way to the bucket, and links that run out. */
   refresh(job) {
     if (job.status !== 'completed') return;
-    const r = this.report && this.shown.startsWith(job.id) ? this.report : null;
-    const sure = r && Math.round(100 * r.iris.confidence);
+    for (const [name, link] of Object.entries(this.links)) {
+      link.hidden = !job[name];
+      if (job[name]) link.href = job[name];
+    }
+    const r = this.report;
+    const sure = r?.iris && Math.round(100 * r.iris.confidence);
     const rows = [
       [t('factTime'), duration(job.processing_time_ms)],
-      [t('factMadeUp'), r && share(r.reflections.synthetic_share), t('factMadeUpHelp')],
-      [t('factSize'), r && `${r.files.image.width} × ${r.files.image.height}`],
-      [t('factIris'), r && t(sure >= 50 ? 'factSure' : 'factNotSure', { percent: sure })],
+      [t('factMadeUp'), r?.reflections && share(r.reflections.synthetic_share), t('factMadeUpHelp')],
+      [t('factSize'), r?.files && `${r.files.image.width} × ${r.files.image.height}`],
+      [t('factIris'), r?.iris && t(sure >= 50 ? 'factSure' : 'factNotSure', { percent: sure })],
       [t('factUpload'), job.upload_status && t(`upload_${job.upload_status}`)],
     ];
     this.facts.replaceChildren(
@@ -179,8 +186,8 @@ export class JobView {
             .filter(Boolean).join(' · ')),
           el('p', { class: 'hint mono' }, `${t('jobId')} ${job.id}`))),
       el('div', { class: 'actions' },
-        el('button', { type: 'button', class: 'button primary', onclick: () => this.act.newOne() }, t('newOne')),
-        el('button', { type: 'button', class: 'button', onclick: () => this.act.again(this.job) }, t('again'))),
+        el('button', { type: 'button', class: 'button primary writes', onclick: () => this.act.newOne() }, t('newOne')),
+        el('button', { type: 'button', class: 'button writes', onclick: () => this.act.again(this.job) }, t('again'))),
     ];
   }
 
@@ -190,8 +197,8 @@ export class JobView {
         el('img', { class: 'source', src: api.photoUrl(job.photo_id), alt: t('original') }),
         el('p', { class: 'reason' }, t('cancelledText'))),
       el('div', { class: 'actions' },
-        el('button', { type: 'button', class: 'button primary', onclick: () => this.act.newOne() }, t('newOne')),
-        el('button', { type: 'button', class: 'button', onclick: () => this.act.again(this.job) }, t('again'))),
+        el('button', { type: 'button', class: 'button primary writes', onclick: () => this.act.newOne() }, t('newOne')),
+        el('button', { type: 'button', class: 'button writes', onclick: () => this.act.again(this.job) }, t('again'))),
     ];
   }
 }

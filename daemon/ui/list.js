@@ -100,7 +100,7 @@ export class List {
       el('button', { type: 'button', class: 'open', onclick: () => this.act.open(now()) },
         el('span', { class: 'thumb' }),
         el('span', { class: 'words' }, el('span', { class: 'top' }, el('span', { class: 'chip' }), el('time', {})), el('span', { class: 'more' }))),
-      el('button', { type: 'button', class: 'button round', onclick: () => (isFinal(now()) ? this.act.again(now()) : this.act.cancel(now())) }));
+      el('button', { type: 'button', class: 'button round writes', onclick: () => (isFinal(now()) ? this.act.again(now()) : this.act.cancel(now())) }));
     this.rows.set(job.id, row);
     row.toggleAttribute('data-open', job.id === this.open);
     return row;

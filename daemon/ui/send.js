@@ -68,7 +68,7 @@ export class Sender {
       if (stored.length === 0) return;
       this.tell(t('submitting'), 100);
       const ids = stored.map((p) => p.id);
-      this.onJobs(ids.length === 1 ? [await api.submit(ids[0], this.eye)] : await api.batch(ids, this.eye));
+      this.started(ids.length === 1 ? [await api.submit(ids[0], this.eye)] : await api.batch(ids, this.eye));
     });
   }
 
@@ -78,8 +78,14 @@ export class Sender {
     await this.work(async () => {
       this.tell(t('capturing'), null);
       const { job } = await api.capture(camera, this.eye);
-      if (job) this.onJobs([job]);
+      if (job) this.started([job]);
     });
+  }
+
+  /** The next photo may be of the other eye: a label that nobody chose is worse than none. */
+  started(jobs) {
+    document.querySelector('input[name=eye][value=""]').checked = true;
+    this.onJobs(jobs);
   }
 
   async work(task) {
