@@ -27,10 +27,7 @@ use crate::{
 /// For a broker or a bucket to take a connection.
 const REACH_LIMIT: Duration = Duration::from_secs(3);
 /// No device of ours is older than its program: an earlier clock was never set (a Jetson without a battery boots in 1970).
-const BUILT: Timestamp = match Timestamp::new(1_763_769_600, 0) {
-    Ok(ts) => ts,
-    Err(_) => Timestamp::UNIX_EPOCH,
-};
+const BUILT: Timestamp = Timestamp::constant(1_763_769_600, 0);
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
