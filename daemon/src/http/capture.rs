@@ -1,0 +1,117 @@
+//! `/capture` and `/cameras`.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    auth::{Caller, Writer},
+    body,
+    error::{ApiError, ApiResult, Kind},
+    multipart, photos,
+    processing::{Asked, lane},
+    views::{self, Base},
+};
+use crate::{
+    domain::{
+        ids::{JobId, PhotoId},
+        job::Lane,
+        photo::{ClientInfo, Eye},
+    },
+    store::{Answer, NewJobs},
+};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capture {
+    camera: Option<String>,
+    submit: Option<bool>,
+    lane: Option<Lane>,
+    client_ref: Option<String>,
+    eye: Option<Eye>,
+    captured_at: Option<jiff::Timestamp>,
+}
+
+/// The photo belongs to whoever pressed the button: a kiosk must be able to see what it took.
+pub async fn capture(
+    State(api): State<Arc<Api>>,
+    Writer(caller): Writer,
+    base: Base,
+    asked: Asked,
+    body: body::Json<Capture>,
+) -> ApiResult<Response> {
+    let b = body.value;
+    let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
+    let idempotency = asked.idempotency(&caller.user, &caller.user, &body.bytes)?;
+    let _held = api.keys.hold(&caller.user, idempotency.as_ref()).await;
+    if let Some(i) = &idempotency
+        && let Some(answer) = api.store.replay(&caller.user, i)?
+    {
+        let Answer::Capture { photo, job } = answer else { return Err(photos::other_answer()) };
+        return captured(&api, &base, photo, job).await;
+    }
+    let accepted = api.cameras.capture(b.camera.as_deref(), Some(caller.user.clone()), client.clone()).await?;
+    let photo = accepted.photo.id;
+    let job = if b.submit.unwrap_or(true) {
+        let new = NewJobs { user_id: accepted.photo.user_id, photo_ids: vec![photo], lane: lane(b.lane), client, reprocess_of: None };
+        api.store.submit(new, None).await?.first().map(|j| j.id)
+    } else {
+        None
+    };
+    if let Some(i) = idempotency {
+        api.store.remember(&caller.user, i, Answer::Capture { photo, job }).await?;
+    }
+    captured(&api, &base, photo, job).await
+}
+
+async fn captured(api: &Api, base: &Base, photo: PhotoId, job: Option<JobId>) -> ApiResult<Response> {
+    let photo = api.store.photo(photo)?.ok_or_else(|| ApiError::not_found("photo"))?;
+    let mut answer = json!({ "photo": views::photo(&photo) });
+    if let Some(id) = job {
+        let job = api.store.job(id)?.ok_or_else(|| ApiError::not_found("job"))?;
+        answer["job"] = views::job(api, base, job).await?;
+    }
+    let location = format!("/api/v1/photos/{}", photo.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(answer)).into_response())
+}
+
+pub async fn cameras(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
+    let items = api.cameras.list();
+    Json(json!({ "total": items.len(), "items": items }))
+}
+
+/// Motion JPEG: one part a picture, until the caller leaves or the daemon stops. A slow caller misses pictures, never delays them.
+pub async fn preview(State(api): State<Arc<Api>>, _: Caller, Path(name): Path<String>) -> ApiResult<Response> {
+    let permit = api.streams.clone().try_acquire_owned().map_err(|_| ApiError::new(Kind::Busy, "too many streams are open"))?;
+    let mut pictures = api.cameras.preview(&name)?;
+    pictures.mark_changed(); // the newest one is shown at once
+    let draining = api.draining.clone();
+    let parts = stream::unfold((pictures, draining, permit), |(mut pictures, mut draining, permit)| async move {
+        loop {
+            tokio::select! {
+                changed = pictures.changed() => changed.ok()?,
+                _ = draining.wait_for(|d| *d) => return None,
+            }
+            let picture = pictures.borrow_and_update().clone();
+            if let Some(jpeg) = picture {
+                return Some((Ok::<_, Infallible>(part(&jpeg)), (pictures, draining, permit)));
+            }
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "multipart/x-mixed-replace; boundary=frame")], Body::from_stream(parts)).into_response())
+}
+
+fn part(jpeg: &[u8]) -> Bytes {
+    let head = format!("--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\n\r\n", jpeg.len());
+    [head.as_bytes(), jpeg, b"\r\n"].concat().into()
+}

@@ -1,0 +1,217 @@
+//! `/processing`: submit, batch, jobs, reprocess, cancel.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    auth::{Caller, Writer},
+    body,
+    error::{ApiError, ApiResult, Kind},
+    idempotency, multipart,
+    paging::{self, ListQuery, Query},
+    photos,
+    views::{self, Base},
+};
+use crate::{
+    domain::{
+        ids::{PhotoId, UserId},
+        job::{Job, Lane},
+        photo::{ClientInfo, Eye},
+    },
+    store::{Answer, Idempotency, NewJobs},
+};
+
+/// Photos of one batch (contract).
+const MAX_BATCH: usize = 10;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Submit {
+    photo_id: PhotoId,
+    lane: Option<Lane>,
+    client_ref: Option<String>,
+    eye: Option<Eye>,
+    captured_at: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    photo_ids: Vec<PhotoId>,
+    lane: Option<Lane>,
+    client_ref: Option<String>,
+    eye: Option<Eye>,
+    captured_at: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reprocess {
+    lane: Option<Lane>,
+}
+
+/// Where a POST went, for its fingerprint.
+pub struct Asked {
+    pub method: Method,
+    pub path: String,
+    pub headers: HeaderMap,
+}
+
+impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Asked {
+    type Rejection = std::convert::Infallible;
+    async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self { method: parts.method.clone(), path: parts.uri.path().to_owned(), headers: parts.headers.clone() })
+    }
+}
+
+impl Asked {
+    /// The request's key as the store knows it.
+    pub fn idempotency(&self, caller: &UserId, owner: &UserId, body: &[u8]) -> ApiResult<Option<Idempotency>> {
+        let body = idempotency::fingerprint(&self.method, &self.path, &[body]);
+        Ok(idempotency::scoped(idempotency::key(&self.headers)?, caller, owner, body))
+    }
+}
+
+pub async fn submit(
+    State(api): State<Arc<Api>>,
+    Writer(caller): Writer,
+    base: Base,
+    asked: Asked,
+    body: body::Json<Submit>,
+) -> ApiResult<Response> {
+    let b = body.value;
+    let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
+    let owner = owner_of(&api, &caller, &[b.photo_id])?;
+    let idempotency = asked.idempotency(&caller.user, &owner, &body.bytes)?;
+    let new = NewJobs { user_id: owner, photo_ids: vec![b.photo_id], lane: lane(b.lane), client, reprocess_of: None };
+    one(&api, &base, create(&api, new, idempotency).await?).await
+}
+
+pub async fn batch(
+    State(api): State<Arc<Api>>,
+    Writer(caller): Writer,
+    base: Base,
+    asked: Asked,
+    body: body::Json<Batch>,
+) -> ApiResult<Response> {
+    let b = body.value;
+    if !(1..=MAX_BATCH).contains(&b.photo_ids.len()) {
+        return Err(ApiError::new(Kind::InvalidBody, format!("photo_ids has 1 to {MAX_BATCH} ids; there are {}", b.photo_ids.len())));
+    }
+    let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
+    let owner = owner_of(&api, &caller, &b.photo_ids)?;
+    let idempotency = asked.idempotency(&caller.user, &owner, &body.bytes)?;
+    let new = NewJobs { user_id: owner, photo_ids: b.photo_ids, lane: lane(b.lane), client, reprocess_of: None };
+    let jobs = create(&api, new, idempotency).await?;
+    let jobs = views::jobs(&api, &base, jobs).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "jobs": jobs }))).into_response())
+}
+
+pub async fn reprocess(
+    State(api): State<Arc<Api>>,
+    Writer(caller): Writer,
+    Path(id): Path<String>,
+    base: Base,
+    asked: Asked,
+    body: body::Json<Reprocess>,
+) -> ApiResult<Response> {
+    let old = find(&api, &caller, &id)?;
+    let idempotency = asked.idempotency(&caller.user, &old.user_id, &body.bytes)?;
+    let new = NewJobs {
+        user_id: old.user_id,
+        photo_ids: vec![old.photo_id],
+        lane: lane(body.value.lane),
+        client: old.client,
+        reprocess_of: Some(old.id),
+    };
+    one(&api, &base, create(&api, new, idempotency).await?).await
+}
+
+pub async fn cancel(State(api): State<Arc<Api>>, Writer(caller): Writer, Path(id): Path<String>, base: Base) -> ApiResult<Json<Value>> {
+    let job = find(&api, &caller, &id)?;
+    let job = api.store.cancel(job.id).await?;
+    api.live.stop(job.id);
+    Ok(Json(views::job(&api, &base, job).await?))
+}
+
+pub async fn get(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>, base: Base) -> ApiResult<Json<Value>> {
+    let job = find(&api, &caller, &id)?;
+    Ok(Json(views::job(&api, &base, job).await?))
+}
+
+pub async fn list(State(api): State<Arc<Api>>, caller: Caller, base: Base, Query(query): Query<ListQuery>) -> ApiResult<Json<Value>> {
+    let page = query.page()?;
+    let mut list = api.store.jobs(&query.filter(&caller)?, page)?;
+    let items = views::jobs(&api, &base, std::mem::take(&mut list.items)).await?;
+    Ok(Json(paging::listed(&list, page, items)))
+}
+
+/// Somebody waits in front of the screen unless it is said otherwise.
+pub fn lane(said: Option<Lane>) -> Lane {
+    said.unwrap_or(Lane::HighPriority)
+}
+
+/// Creates jobs, or finds those that the key created before. What is answered is the jobs as they are now.
+pub async fn create(api: &Api, new: NewJobs, idempotency: Option<Idempotency>) -> ApiResult<Vec<Job>> {
+    let owner = new.user_id.clone();
+    let _held = api.keys.hold(&owner, idempotency.as_ref()).await;
+    if let Some(i) = &idempotency
+        && let Some(answer) = api.store.replay(&owner, i)?
+    {
+        let Answer::Jobs(ids) = answer else { return Err(photos::other_answer()) };
+        return ids.into_iter().map(|id| api.store.job(id)?.ok_or_else(|| ApiError::not_found("job"))).collect();
+    }
+    Ok(api.store.submit(new, idempotency).await?)
+}
+
+async fn one(api: &Api, base: &Base, jobs: Vec<Job>) -> ApiResult<Response> {
+    let job = jobs.into_iter().next().ok_or_else(|| ApiError::internal("a submit made no job"))?;
+    let location = format!("/api/v1/processing/jobs/{}", job.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(views::job(api, base, job).await?)).into_response())
+}
+
+/// The one owner of these photos: an admin's jobs belong to the photo's owner, and a batch is one transaction of one owner.
+fn owner_of(api: &Api, caller: &Caller, ids: &[PhotoId]) -> ApiResult<UserId> {
+    let mut owner: Option<UserId> = None;
+    for id in ids {
+        let photo = api.store.photo(*id)?.filter(|p| caller.may_see(&p.user_id)).ok_or_else(|| ApiError::not_found("photo"))?;
+        if owner.as_ref().is_some_and(|o| *o != photo.user_id) {
+            return Err(ApiError::new(Kind::InvalidBody, "the photos of a batch must have one owner"));
+        }
+        owner = Some(photo.user_id);
+    }
+    owner.ok_or_else(|| ApiError::not_found("photo"))
+}
+
+fn find(api: &Api, caller: &Caller, id: &str) -> ApiResult<Job> {
+    let job = id.parse().ok().map(|id| api.store.job(id)).transpose()?.flatten();
+    job.filter(|j| caller.may_see(&j.user_id)).ok_or_else(|| ApiError::not_found("job"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typing_error_in_a_body_is_refused_not_ignored() {
+        let id = uuid::Uuid::nil();
+        let ok: Submit = serde_json::from_value(json!({ "photo_id": id, "lane": "default", "eye": null })).expect("valid");
+        assert_eq!(lane(ok.lane), Lane::Default);
+        assert_eq!(lane(None), Lane::HighPriority);
+        for bad in
+            [json!({ "photo_id": id, "lan": "default" }), json!({ "photo_id": id, "lane": "fast" }), json!({ "photo_id": "x" }), json!({})]
+        {
+            assert!(serde_json::from_value::<Submit>(bad.clone()).is_err(), "{bad}");
+        }
+        assert!(serde_json::from_value::<Batch>(json!({ "photo_ids": id })).is_err());
+    }
+}

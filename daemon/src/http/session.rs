@@ -1,0 +1,61 @@
+//! `/session`: a browser changes its token for a cookie.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Api,
+    auth::{
+        self, Caller,
+        sessions::{COOKIE, LIFETIME},
+    },
+    error::{ApiError, ApiResult, Kind},
+};
+use crate::config::AuthMode;
+
+fn view(caller: &Caller) -> Value {
+    json!({ "user_id": caller.user, "scope": caller.scope })
+}
+
+/// Who am I.
+pub async fn get(caller: Caller) -> Json<Value> {
+    Json(view(&caller))
+}
+
+/// Needs the token itself: a cookie cannot prolong itself past its token's holder.
+pub async fn begin(State(api): State<Arc<Api>>, headers: HeaderMap) -> ApiResult<Response> {
+    if auth::bearer(&headers).is_none() && api.door.mode == AuthMode::Token {
+        return Err(ApiError::new(Kind::Unauthorized, "a session begins with a token in the Authorization header"));
+    }
+    let caller = api.door.admit(&headers)?;
+    let mut response = Json(view(&caller)).into_response();
+    if let Some(id) = &caller.token_id {
+        let name = api.door.sessions.begin(id, api.clock.mono()).map_err(ApiError::internal)?;
+        set_cookie(&api, &mut response, &name, LIFETIME.as_secs())?;
+    }
+    Ok(response)
+}
+
+/// Ends the cookie's session; there is nothing to refuse.
+pub async fn end(State(api): State<Arc<Api>>, headers: HeaderMap) -> ApiResult<Response> {
+    if let Some(name) = auth::cookie(&headers) {
+        api.door.sessions.end(name);
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    set_cookie(&api, &mut response, "", 0)?;
+    Ok(response)
+}
+
+fn set_cookie(api: &Api, response: &mut Response, name: &str, max_age: u64) -> ApiResult<()> {
+    let secure = if api.tls { "; Secure" } else { "" };
+    let value = format!("{COOKIE}={name}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}");
+    response.headers_mut().insert(header::SET_COOKIE, value.parse().map_err(ApiError::internal)?);
+    Ok(())
+}
