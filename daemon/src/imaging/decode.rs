@@ -166,4 +166,4 @@ fn on_white(px: [u8; 4]) -> [u8; 3] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

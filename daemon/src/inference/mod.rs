@@ -222,8 +222,9 @@ impl Engine {
             let building = self.inner.configured.iter().any(|p| p == "tensorrt");
             lock(&slot.shown).state = if building { "building" } else { "warming" };
             let load = || {
+                let file = self.inner.manifest.verified(&slot.row)?;
                 let runtime = self.inner.runtime.as_ref().map_err(Clone::clone)?;
-                runtime.load(&slot.row.spec(self.inner.manifest.verified(&slot.row)?))
+                runtime.load(&slot.row.spec(file))
             };
             let loaded = load();
             let mut shown = lock(&slot.shown);

@@ -122,7 +122,7 @@ fn by_network(
     }
     let runs_on = engine.runs_on(&row.name)?;
     let brake = Brake::default();
-    let mut rows = NetworkRows::new(part, row, engine, settings.tile as usize, steps, &brake);
+    let mut rows = NetworkRows::new(part, row, engine, (settings.tile as usize, runs_on.provider != "cpu"), steps, &brake);
     // The network's tiles report their own progress: the rows that it has made already cost nothing.
     let written = folder.picture("image.jpg", &mut rows, &brake, steps, (0.05, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY));
     if let Some(why) = rows.failed() {
@@ -182,7 +182,7 @@ fn fitting(crop: Rect, wanted: u32) -> Result<(u32, Vec<String>), Fault> {
     }
 }
 
-/// Of the cleaned crop, before it grows: the same picture at a sixteenth of the work.
+/// Of the crop before it grows: the same picture at a sixteenth of the work.
 fn thumb(part: &Rgb) -> Rgb {
     let long = part.width.max(part.height);
     if long <= THUMB_PX {

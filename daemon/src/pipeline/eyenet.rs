@@ -32,6 +32,8 @@ const VISIBLE: usize = 0;
 const PUPIL: usize = 1;
 const LIMBUS: usize = 2;
 const CHANNELS: usize = 4;
+/// From this share of clear answers on, doubt at the mask's edge is only the edge's.
+const CLEAR: f64 = 0.3;
 /// Fewer pixels of the network are noise.
 const MIN_PX: usize = 12;
 
@@ -72,7 +74,7 @@ pub fn find(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> 
         return Ok(None);
     }
     let pupil = last.ellipse(PUPIL);
-    let confidence = confidence(&first, &last, &limbus);
+    let confidence = confidence(&signs(&first, &last, &limbus));
     Ok(Some(Found { mask, limbus, pupil, confidence }))
 }
 
@@ -172,7 +174,7 @@ fn component(data: &[f32], n: usize, level: f32) -> Gray {
 
 /// What can be measured of a look, each 0..1.
 #[derive(Debug, Clone, Copy)]
-pub struct Signs {
+struct Signs {
     /// Mean probability inside the mask.
     sure: f64,
     /// Overlap of the limbus disc with its ellipse, less where the ellipse is long.
@@ -218,8 +220,7 @@ fn overlap(a: &Gray, b: &Gray) -> f64 {
     both as f64 / any.max(1) as f64
 }
 
-fn confidence(first: &Look, last: &Look, limbus: &Ellipse) -> f64 {
-    let s = signs(first, last, limbus);
-    tracing::debug!(?s, "signs");
-    s.sure * s.round * (0.3 + 0.7 * s.pupil) * (0.3 + 0.7 * s.agree)
+/// A product, so that one sign alone is enough for a no: each was close to 1 on every eye tried and far from it on what else was tried.
+fn confidence(s: &Signs) -> f64 {
+    s.sure * s.round * (0.3 + 0.7 * s.pupil) * (0.3 + 0.7 * s.agree) * (0.7 + 0.3 * (s.clear / CLEAR).min(1.0))
 }

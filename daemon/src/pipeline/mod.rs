@@ -10,7 +10,7 @@
 //! than in [`Done`] leaves nothing behind (what a killed process leaves, `<out>.tmp`, the next run of the job removes). Synchronous:
 //! it lives on a worker's OS thread. No picture of the result's size is held: it is made and encoded row by row.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     domain::{
@@ -90,7 +90,7 @@ impl Pipeline {
     /// From the original to a complete folder. Blocking; seconds.
     pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
         let now = self.clock.mono();
-        let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default() };
+        let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };
         self.stages(input, &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
             Halt::Fault(fault) => Ended::Fault(fault, steps.finished()),
@@ -183,6 +183,8 @@ struct Steps<'a> {
     begun: Duration,
     current: Option<(Stage, Duration)>,
     ms: StepMs,
+    /// Highest share of the current step that was reported: progress never falls.
+    reached: Cell<f32>,
 }
 
 impl Steps<'_> {
@@ -190,6 +192,7 @@ impl Steps<'_> {
     fn enter(&mut self, stage: Stage) -> Result<(), Halt> {
         self.ms = self.finished();
         self.current = Some((stage, self.clock.mono()));
+        self.reached.set(0.0);
         self.watch.enter(stage, self.ms)?;
         Ok(self.at(0.0)?)
     }
@@ -197,7 +200,8 @@ impl Steps<'_> {
     /// A checkpoint; `done`: share of the current step, 0..1.
     fn at(&self, done: f32) -> Result<(), Stop> {
         let stage = self.current.map_or(Stage::Load, |(stage, _)| stage);
-        self.watch.checkpoint(stage, done)
+        self.reached.set(self.reached.get().max(done));
+        self.watch.checkpoint(stage, self.reached.get())
     }
 
     /// The times of the steps that ran, the current one's until now.

@@ -41,7 +41,7 @@ const CHECKPOINT_ROWS: usize = 64;
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// A full disk is for people to solve; anything else on the way to the disk may be over in a moment.
-fn fault(what: &Path, e: &io::Error) -> Fault {
+pub fn fault(what: &Path, e: &io::Error) -> Fault {
     let code = match e.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
         _ => Code::StorageBusy,
@@ -221,7 +221,9 @@ impl Rows for Watched<'_, '_> {
 /// mask.png: the crop of the photo's mask, at the image's size, soft edge kept.
 pub fn mask(folder: &Folder, mask: &Gray, crop: Rect, scale: u32, steps: &Steps<'_>) -> Result<FileFacts, Halt> {
     let part = mask.crop(crop.x as usize, crop.y as usize, crop.width as usize, crop.height as usize);
-    folder.picture("mask.png", &mut LinearMask::new(&part, scale as usize), &Brake::default(), steps, (0.0, 0.5), |rows, out| encode::png(rows, out))
+    folder.picture("mask.png", &mut LinearMask::new(&part, scale as usize), &Brake::default(), steps, (0.0, 0.5), |rows, out| {
+        encode::png(rows, out)
+    })
 }
 
 /// synthetic.png: 255 where the reflection step made a pixel up, at the image's size.

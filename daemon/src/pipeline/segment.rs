@@ -126,11 +126,11 @@ fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: V
     let highlights = highlights::find(photo, &limbus, pupil.as_ref(), &mask);
     steps.at(0.85)?;
     let glare = highlights.area_px as f64 / mask.count_inside().max(1) as f64;
-    let (mut quality, mut faults) =
-        quality::measure(photo, &mask, &limbus, pupil.as_ref(), glare, confidence, &settings.thresholds);
+    let (mut quality, mut faults) = quality::measure(photo, &mask, &limbus, pupil.as_ref(), glare, confidence, &settings.thresholds);
     let covered = coverage_metric(coverage, settings);
     if !covered.pass {
-        let detail = format!("the iris mask covers {:.1} % of the photo, {:.1} % are wanted", 100.0 * coverage, 100.0 * settings.min_coverage);
+        let detail =
+            format!("the iris mask covers {:.1} % of the photo, {:.1} % are wanted", 100.0 * coverage, 100.0 * settings.min_coverage);
         faults.insert(0, Fault::new(Code::NoIris, detail));
         quality.verdict = Verdict::Fail;
     }
