@@ -10,4 +10,5 @@ pub mod mask;
 pub mod metadata;
 pub mod raster;
 pub mod resize;
+pub mod synth;
 pub mod tile;

@@ -1,5 +1,7 @@
 //! JPEG (ITU-T T.81): its segments, and its pixels through zune-jpeg.
 
+mod coded;
+
 use std::ops::Range;
 
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
@@ -137,7 +139,9 @@ fn icc(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Pixels as stored, and the ICC profile unless it is one for inks.
 pub(super) fn pixels(bytes: &[u8]) -> Result<(Rgb, Option<Vec<u8>>), DecodeError> {
-    // The decoder fills what is missing with grey. A file that was cut lacks its EOI, wherever it was cut; that is seen here, at once.
+    // The decoder fills what is missing with grey. A file that was cut lacks its EOI, wherever it was cut; one that was cut and given
+    // a new EOI lacks codes for its last blocks.
+    coded::check(bytes)?;
     let mut walk = segments(bytes);
     for segment in walk.by_ref() {
         segment?;

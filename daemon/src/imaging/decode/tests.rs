@@ -160,6 +160,34 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn half_a_jpeg_with_an_end_marker_put_behind_it_is_refused() {
+    let rgb = picture(96, 80);
+    let files = [
+        ("4:4:4", jpeg_bytes(&rgb, 95)),
+        ("4:2:0", jpeg_with(&rgb, |e| e.set_sampling_factor(SamplingFactor::F_2_2))),
+        ("restarts", jpeg_with(&rgb, |e| e.set_restart_interval(3))),
+        ("not interleaved", jpeg_with(&rgb, |e| e.set_optimized_huffman_tables(true))),
+    ];
+    for (name, bytes) in files {
+        check(&bytes, &LIMITS).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let scan = bytes.windows(2).position(|w| w == [0xFF, 0xDA]).unwrap() + 14;
+        for keep in (scan..bytes.len() - 12).step_by(101) {
+            let ended = [&bytes[..keep], &[0, 0xFF, 0xD9]].concat();
+            let got = check(&ended, &LIMITS);
+            assert!(got.is_err(), "{name}: {keep} of {} bytes", bytes.len());
+        }
+    }
+    // Each scan of a progressive picture on its own.
+    let bytes = jpeg_with(&rgb, |e| e.set_progressive_scans(10));
+    check(&bytes, &LIMITS).unwrap();
+    for s in jpeg::segments(&bytes).map(Result::unwrap).filter(|s| s.marker == jpeg::SOS && s.whole.end - s.payload.end > 60) {
+        let middle = (s.payload.end + s.whole.end) / 2;
+        let holed = [&bytes[..middle], &[0], &bytes[s.whole.end..]].concat();
+        assert!(check(&holed, &LIMITS).is_err(), "the scan at {}", s.whole.start);
+    }
+}
+
+#[test]
 fn damage_in_the_middle_never_panics_and_a_png_tells() {
     let rgb = picture(96, 80);
     let files = [
