@@ -26,6 +26,7 @@ mod doctor;
 mod engine;
 mod jobs;
 mod process;
+mod remote;
 mod run;
 mod sample;
 mod store;
