@@ -14,6 +14,19 @@ pub struct Region {
     pub gray: Gray,
 }
 
+impl Region {
+    /// The same as a mask of a photo of `width` x `height` px; what hangs over its edge is left out.
+    pub fn expand(&self, width: usize, height: usize) -> Gray {
+        let mut out = Gray::new(width, height);
+        let across = self.gray.width.min(width.saturating_sub(self.x));
+        for row in 0..self.gray.height.min(height.saturating_sub(self.y)) {
+            let at = (self.y + row) * width + self.x;
+            out.data[at..at + across].copy_from_slice(&self.gray.row(row)[..across]);
+        }
+        out
+    }
+}
+
 /// Widths of soft edges, px of the photo.
 const EDGE: f64 = 1.5;
 /// How far from the kept component a soft value still belongs to its edge, px.
@@ -275,6 +288,14 @@ mod tests {
         let n = each_component(&picture(&["#00#", "0#00", "0000"]), |c, y, x0, x1| spans.push((c, y, x0, x1)));
         assert_eq!(n, 2);
         assert_eq!(spans, [(0, 0, 0, 1), (1, 0, 3, 4), (0, 1, 1, 2)]);
+    }
+
+    #[test]
+    fn a_region_finds_its_place_on_the_photo_and_loses_what_hangs_over() {
+        let r = Region { x: 2, y: 1, gray: picture(&["##", "#0", "##"]) };
+        assert_eq!(r.expand(4, 4), picture(&["0000", "00##", "00#0", "00##"]));
+        assert_eq!(r.expand(3, 3), picture(&["000", "00#", "00#"]));
+        assert_eq!(r.expand(1, 1).count_inside(), 0);
     }
 
     #[test]
