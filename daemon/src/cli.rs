@@ -25,6 +25,7 @@ mod diag;
 mod doctor;
 mod jobs;
 mod process;
+mod remote;
 mod run;
 mod sample;
 mod store;

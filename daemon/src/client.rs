@@ -1,71 +1,74 @@
-//! The HTTP client of the command line: finds the local daemon, shows its token, asks.
+//! The HTTP client of the commands (`submit`, `jobs`, `capture`): one connection a request, JSON, streamed uploads, events.
 //!
-//! One connection a request: a person types a few commands an hour. Over https the very certificate that the configuration names is trusted,
-//! and no other, whatever name it bears: this client talks to its own device, mostly as `127.0.0.1`.
+//! It speaks to our own daemon, mostly on this machine. Over https it trusts the one certificate that it is given (the daemon's own file)
+//! and nothing else: no public authority vouches for `127.0.0.1`.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use http_body_util::{BodyExt, Full};
+use futures_util::stream;
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    Method, Request, Response, StatusCode, Uri,
+    body::{Bytes, Frame, Incoming},
     client::conn::http1,
     header,
 };
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::ServerName;
 use serde_json::Value;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
+pub use self::events::{EventStream, ServerEvent};
 use crate::domain::photo::ImageFormat;
 
+mod events;
 mod pin;
 
-/// To a daemon on the same machine or the LAN.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// A photo of 64 MiB over slow Wi-Fi, and its fsync.
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// From the request's last byte to the answer's head: a capture waits for the camera.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// The same with a photo to send first.
+const UPLOAD_TIME: Duration = Duration::from_secs(660);
+/// Bytes of a JSON answer: 100 jobs have under 400 kB.
+const MAX_ANSWER: usize = 8 << 20;
+const CHUNK: usize = 64 << 10;
+
+type Body = BoxBody<Bytes, io::Error>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("no daemon found: {} is not there. Is irisd running? Else name it with --url or IRISD_URL", path.display())]
-    NoEndpoint { path: PathBuf },
-    #[error("{0:?} is no address of a daemon; write it as http://host:8080")]
-    BadUrl(String),
-    #[error("the token in {} cannot be read ({source}); name another with --token-file or IRISD_TOKEN_FILE", path.display())]
-    NoToken { path: PathBuf, source: io::Error },
-    #[error("the certificate {} cannot be read: {reason}", path.display())]
-    BadCertificate { path: PathBuf, reason: String },
-    #[error("the daemon at {url} does not answer: {reason}")]
-    Away { url: String, reason: String },
-    /// The daemon said no; the words are its own.
-    #[error("{message} {suggestion} ({code})")]
-    Refused { status: u16, code: String, message: String, suggestion: String },
-    #[error("the daemon gave an answer that cannot be read: {0}")]
-    Garbled(String),
-    #[error("{} cannot be read: {source}", path.display())]
-    Photo { path: PathBuf, source: io::Error },
+    #[error("{0:?} is not the address of a daemon; write it as http://HOST:PORT")]
+    Url(String),
+    #[error("the daemon at {url} does not answer ({source}); is `irisd run` running?")]
+    Connect { url: String, source: io::Error },
+    #[error("the certificate in {} cannot be used: {reason}", path.display())]
+    Certificate { path: PathBuf, reason: String },
+    #[error("the connection to the daemon broke off: {0}")]
+    Lost(String),
+    #[error("the daemon did not answer within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// The daemon's own words.
+    #[error("{message} {suggestion} ({code}, {status}: {detail})")]
+    Refused { status: u16, code: String, message: String, suggestion: String, detail: String },
+    #[error("the daemon's answer cannot be read: {0}")]
+    Answer(String),
 }
 
-/// How to find the daemon.
-#[derive(Debug, Default)]
-pub struct Where {
-    /// `--url` or `IRISD_URL`; None: `<state>/endpoint`.
-    pub url: Option<String>,
-    /// `--token-file` or `IRISD_TOKEN_FILE`; None: `<state>/local.token`, which may be missing (open mode).
-    pub token_file: Option<PathBuf>,
-    pub state: PathBuf,
-    /// `http.tls_cert`; empty: none.
-    pub tls_cert: PathBuf,
-}
+pub type Result<T> = std::result::Result<T, ClientError>;
 
+#[derive(Clone)]
 pub struct Client {
-    url: String,
     host: String,
     port: u16,
     tls: Option<TlsConnector>,
@@ -73,192 +76,186 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn find(place: &Where) -> Result<Self, ClientError> {
-        let url = match &place.url {
-            Some(url) => url.clone(),
-            None => {
-                let path = place.state.join("endpoint");
-                fs::read_to_string(&path).map_err(|_| ClientError::NoEndpoint { path })?
+    /// `url`: `http://HOST:PORT`, or `https://...` with `certificate`, the PEM file of the daemon's own certificate.
+    pub fn new(url: &str, token: Option<String>, certificate: Option<&Path>) -> Result<Self> {
+        let bad = || ClientError::Url(url.to_owned());
+        let uri: Uri = url.trim().parse().map_err(|_| bad())?;
+        let (tls, port) = match (uri.scheme_str(), certificate) {
+            (Some("http"), _) => (None, 80),
+            (Some("https"), Some(path)) => {
+                let reason = |reason| ClientError::Certificate { path: path.to_owned(), reason };
+                (Some(pin::connector(path).map_err(reason)?), 443)
             }
-        };
-        let url = url.trim().trim_end_matches('/').to_owned();
-        let bad = || ClientError::BadUrl(url.clone());
-        let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
-        let host = uri.host().ok_or_else(bad)?.trim_matches(['[', ']']).to_owned();
-        let (tls, usual_port) = match uri.scheme_str() {
-            Some("http") => (None, 80),
-            Some("https") => (Some(trusting(&place.tls_cert)?), 443),
+            (Some("https"), None) => {
+                return Err(ClientError::Answer("https needs the daemon's certificate (http.tls_cert)".into()));
+            }
             _ => return Err(bad()),
         };
-        Ok(Self { port: uri.port_u16().unwrap_or(usual_port), host, tls, token: token(place)?, url })
+        let host = uri.host().ok_or_else(bad)?.to_owned();
+        Ok(Self { host, port: uri.port_u16().unwrap_or(port), tls, token })
     }
 
-    pub fn url(&self) -> &str {
-        &self.url
+    pub async fn get(&self, path: &str) -> Result<Value> {
+        self.json(Method::GET, path, None, None).await
     }
 
-    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
-        json(self.ask(Method::GET, path, None, Bytes::new()).await?).await
+    pub async fn delete(&self, path: &str) -> Result<Value> {
+        self.json(Method::DELETE, path, None, None).await
     }
 
-    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        json(self.ask(Method::POST, path, Some("application/json"), Bytes::from(body.to_string())).await?).await
+    /// `key`: an Idempotency-Key, for what must not be done twice.
+    pub async fn post(&self, path: &str, body: &Value, key: Option<&str>) -> Result<Value> {
+        self.json(Method::POST, path, Some(body), key).await
     }
 
-    /// `POST /api/v1/photos` with the file's bytes. What is in it is for the daemon to judge.
-    pub async fn send_photo(&self, path: &Path) -> Result<Value, ClientError> {
-        let bytes = fs::read(path).map_err(|source| ClientError::Photo { path: path.to_owned(), source })?;
-        let mime = ImageFormat::sniff(&bytes).map_or("application/octet-stream", ImageFormat::mime);
-        json(self.ask(Method::POST, "/api/v1/photos", Some(mime), Bytes::from(bytes)).await?).await
+    /// Sends a photo as it lies on the disk; never whole in memory. The daemon judges what it is; we only name what the first bytes say.
+    pub async fn upload(&self, photo: &Path, key: Option<&str>) -> Result<Value> {
+        let failed = |source| ClientError::File { path: photo.to_owned(), source };
+        let mut file = File::open(photo).await.map_err(failed)?;
+        let len = file.metadata().await.map_err(failed)?.len();
+        let mut head = vec![0; 16];
+        let mut filled = 0;
+        while filled < head.len() {
+            match file.read(&mut head[filled..]).await.map_err(failed)? {
+                0 => break,
+                n => filled += n,
+            }
+        }
+        head.truncate(filled);
+        // What is no picture goes out as one, too: the daemon's refusal is the sentence that the person should read.
+        let mime = ImageFormat::sniff(&head).unwrap_or(ImageFormat::Jpeg).mime();
+        let rest = stream::try_unfold(file, |mut file| async move {
+            let mut chunk = vec![0; CHUNK];
+            let n = file.read(&mut chunk).await?;
+            chunk.truncate(n);
+            Ok::<_, io::Error>((n > 0).then(|| (Frame::data(Bytes::from(chunk)), file)))
+        });
+        let first = stream::iter([Ok(Frame::data(Bytes::from(head)))]);
+        let body = BodyExt::boxed(StreamBody::new(futures_util::StreamExt::chain(first, rest)));
+        let mut request = self.request(Method::POST, "/api/v1/photos", key);
+        request = request.header(header::CONTENT_TYPE, mime).header(header::CONTENT_LENGTH, len);
+        read_json(self.send(request, body, UPLOAD_TIME).await?).await
     }
 
-    /// The job events from now on.
-    pub async fn events(&self) -> Result<Events, ClientError> {
-        let response = self.ask(Method::GET, "/api/v1/events", None, Bytes::new()).await?;
-        Ok(Events { body: response.into_body(), text: String::new() })
+    /// Job events from now on, or after `last_event_id`.
+    pub async fn events(&self, last_event_id: Option<u64>) -> Result<EventStream> {
+        let mut request = self.request(Method::GET, "/api/v1/events", None);
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = self.send(request, empty(), ANSWER_TIME).await?;
+        match response.status() {
+            StatusCode::OK => Ok(EventStream::new(response.into_body())),
+            _ => Err(refusal(response).await),
+        }
     }
 
-    async fn ask(&self, method: Method, path: &str, mime: Option<&str>, body: Bytes) -> Result<Response<Incoming>, ClientError> {
-        let authority = if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) };
-        let mut request = Request::builder().method(method).uri(path).header(header::HOST, authority);
+    async fn json(&self, method: Method, path: &str, body: Option<&Value>, key: Option<&str>) -> Result<Value> {
+        let mut request = self.request(method, path, key);
+        let body = match body {
+            None => empty(),
+            Some(value) => {
+                let bytes = Bytes::from(value.to_string());
+                request = request.header(header::CONTENT_TYPE, "application/json").header(header::CONTENT_LENGTH, bytes.len());
+                Full::new(bytes).map_err(|never| match never {}).boxed()
+            }
+        };
+        read_json(self.send(request, body, ANSWER_TIME).await?).await
+    }
+
+    fn request(&self, method: Method, path: &str, key: Option<&str>) -> hyper::http::request::Builder {
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, format!("{}:{}", self.host, self.port));
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        if let Some(mime) = mime {
-            request = request.header(header::CONTENT_TYPE, mime);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
         }
-        let request = request.body(Full::new(body)).map_err(|e| ClientError::Garbled(e.to_string()))?;
-        let response = timeout(ANSWER_LIMIT, self.send(request)).await.map_err(|_| self.away("no answer in time"))??;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+        request
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
-        let tcp = timeout(CONNECT_LIMIT, TcpStream::connect((self.host.as_str(), self.port)));
-        let tcp = tcp.await.map_err(|_| self.away("no connection in time"))?.map_err(|e| self.away(e))?;
-        let answer = match &self.tls {
-            None => spoken(tcp, request).await,
+    async fn send(&self, request: hyper::http::request::Builder, body: Body, limit: Duration) -> Result<Response<Incoming>> {
+        // A token file with a line break inside, a path with a blank: nothing that a person could not write.
+        let request = request.body(body).map_err(|e| ClientError::Answer(e.to_string()))?;
+        let stream = self.connect().await?;
+        match &self.tls {
+            None => exchange(stream, request, limit).await,
             Some(tls) => {
-                let name = ServerName::try_from(self.host.clone()).map_err(|_| ClientError::BadUrl(self.url.clone()))?;
-                spoken(tls.connect(name, tcp).await.map_err(|e| self.away(e))?, request).await
+                let name = rustls_pki_types::ServerName::try_from(self.host.trim_matches(['[', ']']).to_owned())
+                    .map_err(|_| ClientError::Url(self.host.clone()))?;
+                let stream = timeout(CONNECT_TIME, tls.connect(name, stream)).await;
+                let stream = stream.map_err(|_| ClientError::TimedOut(CONNECT_TIME))?.map_err(|source| self.no_connection(source))?;
+                exchange(stream, request, limit).await
             }
-        };
-        answer.map_err(|e| self.away(e))
+        }
     }
 
-    fn away(&self, reason: impl ToString) -> ClientError {
-        ClientError::Away { url: self.url.clone(), reason: reason.to_string() }
+    async fn connect(&self) -> Result<TcpStream> {
+        let address = (self.host.trim_matches(['[', ']']), self.port);
+        match timeout(CONNECT_TIME, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(source)) => Err(self.no_connection(source)),
+            Err(_) => Err(self.no_connection(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
+    fn no_connection(&self, source: io::Error) -> ClientError {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        ClientError::Connect { url: format!("{scheme}://{}:{}", self.host, self.port), source }
     }
 }
 
-async fn spoken<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>>
+async fn exchange<S>(stream: S, request: Request<Body>, limit: Duration) -> Result<Response<Incoming>>
 where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // Ends with the response's body, or with the connection.
-    tokio::spawn(connection);
-    sender.send_request(request).await
-}
-
-fn token(place: &Where) -> Result<Option<String>, ClientError> {
-    let (path, must_be) = match &place.token_file {
-        Some(path) => (path.clone(), true),
-        None => (place.state.join("local.token"), false),
-    };
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(Some(text.trim().to_owned())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound && !must_be => Ok(None),
-        Err(source) => Err(ClientError::NoToken { path, source }),
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| ClientError::Lost(e.to_string()))?;
+    tokio::spawn(connection); // ends with the answer's body
+    match timeout(limit, sender.send_request(request)).await {
+        Ok(answer) => answer.map_err(|e| ClientError::Lost(e.to_string())),
+        Err(_) => Err(ClientError::TimedOut(limit)),
     }
 }
 
-fn trusting(path: &Path) -> Result<TlsConnector, ClientError> {
-    pin::connector(path).map_err(|reason| ClientError::BadCertificate { path: path.to_owned(), reason })
+fn empty() -> Body {
+    Full::default().map_err(|never| match never {}).boxed()
 }
 
-async fn bytes(response: Response<Incoming>) -> Result<Bytes, ClientError> {
-    Ok(response.into_body().collect().await.map_err(|e| ClientError::Garbled(e.to_string()))?.to_bytes())
-}
-
-async fn json(response: Response<Incoming>) -> Result<Value, ClientError> {
-    match response.status() {
-        StatusCode::NO_CONTENT => Ok(Value::Null),
-        _ => serde_json::from_slice(&bytes(response).await?).map_err(|e| ClientError::Garbled(e.to_string())),
+async fn read_json(response: Response<Incoming>) -> Result<Value> {
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
     }
+    let bytes = collect(response).await?;
+    if bytes.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(&bytes).map_err(|e| ClientError::Answer(e.to_string()))
 }
 
 async fn refusal(response: Response<Incoming>) -> ClientError {
     let status = response.status();
-    let problem: Value = bytes(response).await.ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or(Value::Null);
-    let text = |key: &str| problem[key].as_str().unwrap_or_default().to_owned();
-    let message = [text("message"), text("detail"), text("title"), status.to_string()].into_iter().find(|t| !t.is_empty());
+    let bytes = match collect(response).await {
+        Ok(bytes) => bytes,
+        Err(e) => return e,
+    };
+    let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let text = |key: &str, otherwise: &str| problem[key].as_str().unwrap_or(otherwise).to_owned();
     ClientError::Refused {
         status: status.as_u16(),
-        code: text("code"),
-        message: message.unwrap_or_default(),
-        suggestion: text("suggestion"),
+        code: text("code", "unknown"),
+        message: text("message", "The daemon refused without a reason that this program understands."),
+        suggestion: text("suggestion", "Check that the address is an irisd's."),
+        detail: text("detail", status.canonical_reason().unwrap_or("")),
     }
 }
 
-/// A stream of server-sent events.
-pub struct Events {
-    body: Incoming,
-    text: String,
-}
-
-impl Events {
-    /// The next event's data; None: the daemon ended the stream.
-    pub async fn next(&mut self) -> Result<Option<Value>, ClientError> {
-        loop {
-            while let Some((event, rest)) = self.text.split_once("\n\n") {
-                let data: String = event.lines().filter_map(|l| l.strip_prefix("data:")).map(str::trim).collect();
-                self.text = rest.to_owned();
-                if !data.is_empty() {
-                    return serde_json::from_str(&data).map(Some).map_err(|e| ClientError::Garbled(e.to_string()));
-                }
-            }
-            let Some(frame) = self.body.frame().await else { return Ok(None) };
-            let frame = frame.map_err(|e| ClientError::Garbled(e.to_string()))?;
-            if let Some(data) = frame.data_ref() {
-                self.text.push_str(&String::from_utf8_lossy(data));
-            }
-        }
+async fn collect(response: Response<Incoming>) -> Result<Bytes> {
+    match timeout(ANSWER_TIME, Limited::new(response.into_body(), MAX_ANSWER).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) => Err(ClientError::Lost(e.to_string())),
+        Err(_) => Err(ClientError::TimedOut(ANSWER_TIME)),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_daemon_is_found_by_its_endpoint_file_unless_it_is_named() {
-        let state = tempfile::tempdir().unwrap();
-        let place = |url: Option<&str>| Where { url: url.map(str::to_owned), state: state.path().to_owned(), ..Where::default() };
-        assert!(matches!(Client::find(&place(None)), Err(ClientError::NoEndpoint { .. })));
-        fs::write(state.path().join("endpoint"), "http://127.0.0.1:1234\n").unwrap();
-        fs::write(state.path().join("local.token"), "secret\n").unwrap();
-        let found = Client::find(&place(None)).unwrap();
-        assert_eq!((found.port, found.token.as_deref()), (1234, Some("secret")));
-        assert_eq!(Client::find(&place(Some("http://[::1]:5/"))).unwrap().host, "::1");
-        for bad in ["kiosk", "ftp://host", "http://"] {
-            assert!(matches!(Client::find(&place(Some(bad))), Err(ClientError::BadUrl(_))), "{bad}");
-        }
-    }
-
-    /// Self-signed EC P-256 pairs, valid for 100 years, made with `openssl req -x509 -newkey ec -nodes`. They guard nothing.
-    #[tokio::test]
-    async fn over_tls_only_the_very_certificate_is_trusted() {
-        use crate::http::serve::{bind, serve, tls};
-        let data = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("src/client/testdata").join(name);
-        let acceptor = tls::acceptor(&data("one.crt"), &data("one.key")).unwrap();
-        assert!(tls::acceptor(&data("one.crt"), &data("two.key")).is_err(), "not a pair");
-        let listener = bind(([127, 0, 0, 1], 0).into()).unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let router = axum::Router::new().route("/", axum::routing::get(async || "{\"here\": true}"));
-        let server = tokio::spawn(serve(listener, Some(acceptor), router, std::future::pending()));
-        let find = |certificate: &str| Client::find(&Where { url: Some(url.clone()), tls_cert: data(certificate), ..Where::default() }).unwrap();
-        assert_eq!(find("one.crt").get("/").await.unwrap()["here"], true);
-        assert!(matches!(find("two.crt").get("/").await, Err(ClientError::Away { .. })), "a stranger was trusted");
-        server.abort();
-    }
-}
+mod tests;

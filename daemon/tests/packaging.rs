@@ -27,7 +27,14 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 #[test]
 fn the_unit_is_told_about_the_watchdog_and_does_not_restart_a_wrong_configuration() {
     let unit = fs::read_to_string(repo("systemd/irisd.service")).unwrap();
-    for line in ["Type=notify", "Restart=always", "RestartPreventExitStatus=78", "NoNewPrivileges=yes", "ProtectSystem=strict", "StateDirectory=irisd"] {
+    for line in [
+        "Type=notify",
+        "Restart=always",
+        "RestartPreventExitStatus=78",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "StateDirectory=irisd",
+    ] {
         assert!(unit.lines().any(|l| l == line), "{line}");
     }
     assert!(unit.contains("WatchdogSec="));

@@ -31,8 +31,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "domain", "ports", "config", "telemetry", "imaging", "store", "scheduler", "inference", "intake", "pipeline", "outbox",
-            "worker", "camera",
+            "domain",
+            "ports",
+            "config",
+            "telemetry",
+            "imaging",
+            "store",
+            "scheduler",
+            "inference",
+            "intake",
+            "pipeline",
+            "outbox",
+            "worker",
+            "camera",
         ],
     ),
     ("adapters", &["domain", "ports"]),
@@ -56,6 +67,14 @@ const ONE_PLACE: &[(&str, &[&str])] = &[
     ("clap", &["cli.rs", "cli/", "main.rs"]),
     ("prometheus_client", &["telemetry.rs", "telemetry/"]),
     ("anyhow", &["cli.rs", "cli/", "app.rs", "app/", "main.rs"]),
+];
+
+/// What the daemon does not do, and what it does instead: `a::b` as the source names it, and where it may stand all the same.
+const BANNED: &[(&str, &str, &str, &str)] = &[
+    ("thread", "spawn", "", "a thread without a name cannot be told apart in a dump: thread::Builder::new().name()"),
+    ("mpsc", "unbounded_channel", "", "without a limit: channel(LIMIT)"),
+    ("SystemTime", "now", "adapters/clock.rs", "the wall clock jumps (a Jetson boots in 1970): ports::Clock"),
+    ("Timestamp", "now", "adapters/clock.rs cli/", "the wall clock jumps (a Jetson boots in 1970): ports::Clock"),
 ];
 
 /// One source file of ours.
@@ -292,6 +311,23 @@ fn nothing_is_unwrapped_and_nothing_is_left_to_do() {
             for mark in ["TODO", "FIXME", "XXX", "INTERFACE DRAFT"] {
                 if line.contains(mark) && !source.path.ends_with("tidy.rs") {
                     complaints.push(format!("{}:{}: {mark}", source.path, i + 1));
+                }
+            }
+        }
+    }
+    fail_if_any(complaints);
+}
+
+#[test]
+fn what_the_daemon_must_not_do_it_does_not() {
+    let mut complaints = Vec::new();
+    for source in sources() {
+        let t = &source.tokens;
+        for (i, token) in t.iter().enumerate() {
+            let path = |(a, b): (&str, &str)| token.text == a && word(t, i + 1) == ":" && word(t, i + 2) == ":" && word(t, i + 3) == b;
+            for (a, b, places, instead) in BANNED {
+                if path((a, b)) && !places.split(' ').any(|p| !p.is_empty() && source.path.starts_with(p)) {
+                    complaints.push(format!("{}:{}: {a}::{b}: {instead}", source.path, token.line));
                 }
             }
         }

@@ -11,9 +11,9 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Ended, Stop, block_on, configuration_unchecked, doctor, environment, print};
+use super::{Ended, Stop, block_on, configuration_unchecked, doctor, environment, print, remote::Daemon};
 use crate::{
-    client::{Client, ClientError, Where},
+    client::ClientError,
     config::{Config, load},
 };
 
@@ -73,7 +73,8 @@ fn redacted(config: &Config) -> Value {
 fn redact(value: &mut Value) {
     let Value::Object(keys) = value else { return };
     for (key, value) in keys {
-        let private = key.ends_with("_file") || matches!(key.as_str(), "username" | "owner" | "client_cert" | "client_key" | "tls_key" | "tls_cert");
+        let private =
+            key.ends_with("_file") || matches!(key.as_str(), "username" | "owner" | "client_cert" | "client_key" | "tls_key" | "tls_cert");
         match value {
             Value::String(text) if private => *text = if text.is_empty() { "" } else { "(set)" }.to_owned(),
             _ => redact(value),
@@ -83,8 +84,7 @@ fn redact(value: &mut Value) {
 
 /// What the running daemon says of itself; why it says nothing.
 async fn daemon(config: &Config) -> Result<Value, Stop> {
-    let place = Where { state: config.paths.state.clone(), tls_cert: config.http.tls_cert.clone(), ..Where::default() };
-    let client = match Client::find(&place) {
+    let client = match Daemon::default().client(config) {
         Ok(client) => client,
         Err(e) => return Ok(json!({ "error": e.to_string() })),
     };

@@ -14,10 +14,9 @@ use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Ended, Output, Stop, environment, print};
+use super::{Ended, Output, Stop, environment, print, remote::Daemon};
 use crate::{
     app::parts::engine,
-    client::{Client, Where},
     config::{Camera, CameraKind, Config, load},
     inference::{
         Engine,
@@ -126,7 +125,11 @@ fn networks(config: &Config) -> Vec<Finding> {
     for model in [&config.segment.model, &config.enhance.model] {
         let built_in = ["auto", "classical", "lanczos"].contains(&model.as_str());
         if !built_in && engine.manifest().get(model).is_none() {
-            all.push(finding(format!("weights {model}"), Health::Fail, "the manifest has no such network; `irisd weights list` names them"));
+            all.push(finding(
+                format!("weights {model}"),
+                Health::Fail,
+                "the manifest has no such network; `irisd weights list` names them",
+            ));
         }
     }
     all
@@ -195,8 +198,12 @@ fn disk(config: &Config) -> Finding {
 fn clock(now: Timestamp) -> Finding {
     let detail = now.to_string();
     match now {
-        n if n < BUILT => finding("clock", Health::Warn, format!("{detail}: never set; S3 and TLS need the time, photos are taken all the same")),
-        n if BUILT.checked_add((24 * 365 * 20).hours()).is_ok_and(|late| n > late) => finding("clock", Health::Warn, format!("{detail}: far ahead")),
+        n if n < BUILT => {
+            finding("clock", Health::Warn, format!("{detail}: never set; S3 and TLS need the time, photos are taken all the same"))
+        }
+        n if BUILT.checked_add((24 * 365 * 20).hours()).is_ok_and(|late| n > late) => {
+            finding("clock", Health::Warn, format!("{detail}: far ahead"))
+        }
         _ => finding("clock", Health::Ok, detail),
     }
 }
@@ -234,9 +241,8 @@ fn bucket(config: &Config) -> Finding {
 }
 
 fn daemon(config: &Config) -> Finding {
-    let place = Where { state: config.paths.state.clone(), tls_cert: config.http.tls_cert.clone(), ..Where::default() };
-    match Client::find(&place) {
-        Ok(client) => finding("daemon", Health::Ok, format!("started at {}", client.url())),
+    match Daemon::default().address(&config.paths.state) {
+        Ok(url) => finding("daemon", Health::Ok, format!("started at {url}")),
         Err(_) => finding("daemon", Health::Off, "does not run with this state folder"),
     }
 }

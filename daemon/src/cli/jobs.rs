@@ -8,14 +8,10 @@ use std::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Ended, Output, Stop, block_on, print, submit::Daemon, tell};
+use super::{Ended, Output, Stop, block_on, print, remote::Daemon, tell};
 use crate::{
-    client::{Client, ClientError},
-    domain::{
-        ids::JobId,
-        job::Status,
-        stage::Stage,
-    },
+    client::{Client, ClientError, ServerEvent},
+    domain::{ids::JobId, job::Status, stage::Stage},
 };
 
 /// How often a job is looked at while somebody waits for it.
@@ -118,22 +114,50 @@ fn one(config: Option<&Path>, a: &One, request: impl FnOnce(JobId) -> (Option<Va
         let (body, path) = request(a.id);
         let job = match body {
             None => client.get(&path).await?,
-            Some(body) => client.post(&path, &body).await?,
+            Some(body) => client.post(&path, &body, None).await?,
         };
         Ok(if a.output.json { print(job)? } else { print(format!("{job:#}"))? })
     })
 }
 
+/// Every event until Ctrl-C. A daemon that restarts is waited for; what happened meanwhile is sent again from the last id on.
 async fn watch_all(client: &Client, output: Output) -> Ended {
-    let mut events = client.events().await?;
-    while let Some(event) = events.next().await? {
-        if output.json {
-            print(event)?;
-        } else if let Some(kind) = event["event"].as_str() {
-            print(format!("{}  {}  {kind}", text(&event, "ts"), text(&event, "job_id")))?;
+    let mut last = None;
+    let mut away_since = None;
+    loop {
+        let broke = match client.events(last).await {
+            Ok(mut events) => {
+                away_since = None;
+                loop {
+                    match events.next().await {
+                        Ok(Some(event)) => {
+                            last = event.id.or(last);
+                            show(&event, output)?;
+                        }
+                        Ok(None) => break None,
+                        Err(e) => break Some(e),
+                    }
+                }
+            }
+            Err(e @ (ClientError::Connect { .. } | ClientError::Lost(_) | ClientError::TimedOut(_))) => Some(e),
+            Err(e) => return Err(e.into()),
+        };
+        if away_since.get_or_insert_with(Instant::now).elapsed() > AWAY_LIMIT {
+            return Err(broke.map_or_else(|| anyhow::anyhow!("the daemon ended the stream"), Into::into).into());
         }
+        tokio::time::sleep(LOOK).await;
     }
-    Err(anyhow::anyhow!("the daemon ended the stream").into())
+}
+
+fn show(event: &ServerEvent, output: Output) -> Ended {
+    let data = &event.data;
+    if output.json {
+        return Ok(print(json!({ "id": event.id, "event": event.name, "data": data }))?);
+    }
+    Ok(match event.name.as_str() {
+        "progress" => print(format!("{}  {:<12} {:>3} %", text(data, "job_id"), text(data, "current_step"), data["progress"]))?,
+        name => print(format!("{}  {name:<12} {}", text(data, "job_id"), text(data, "ts")))?,
+    })
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -163,7 +187,7 @@ pub(super) async fn wait_for(client: &Client, job: &Value, state: &Path, output:
     loop {
         let job = match client.get(&path).await {
             Ok(job) => job,
-            Err(e @ ClientError::Away { .. }) => {
+            Err(e @ (ClientError::Connect { .. } | ClientError::Lost(_))) => {
                 if away_since.get_or_insert_with(Instant::now).elapsed() > AWAY_LIMIT {
                     return Err(e.into());
                 }

@@ -1,37 +1,12 @@
-//! `irisd submit` and `irisd capture`: photos for the local daemon. How the daemon is found: [`Daemon`].
+//! `irisd submit` and `irisd capture`: photos for the local daemon.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Ended, Output, Stop, block_on, configuration_unchecked, jobs, print};
-use crate::client::{Client, Where};
-
-/// Which daemon, and who asks.
-#[derive(Debug, Args)]
-pub(super) struct Daemon {
-    /// Address of the daemon. Default: the one that runs on this machine's state folder.
-    #[arg(long, env = "IRISD_URL", value_name = "URL")]
-    url: Option<String>,
-    /// File that holds the token. Default: <state>/local.token.
-    #[arg(long, env = "IRISD_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
-impl Daemon {
-    /// The daemon's client, and the state folder where it would lie on this machine.
-    pub(super) fn find(&self, config: Option<&Path>) -> Result<(Client, PathBuf), Stop> {
-        let config = configuration_unchecked(config)?;
-        let place = Where {
-            url: self.url.clone(),
-            token_file: self.token_file.clone(),
-            state: config.paths.state,
-            tls_cert: config.http.tls_cert,
-        };
-        Ok((Client::find(&place)?, place.state))
-    }
-}
+use super::{Ended, Output, Stop, block_on, jobs, print, remote::Daemon};
+use crate::client::Client;
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -95,9 +70,9 @@ pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
     block_on(async {
         let mut submitted = Vec::new();
         for path in &arguments.photos {
-            let photo = client.send_photo(path).await?;
+            let photo = client.upload(path, None).await?;
             let body = said(&[("photo_id", photo["id"].clone()), ("lane", json!(arguments.lane.map(LaneName::name)))]);
-            submitted.push(client.post("/api/v1/processing/submit", &body).await?);
+            submitted.push(client.post("/api/v1/processing/submit", &body, None).await?);
         }
         follow(&client, &state, submitted, arguments.wait, arguments.output).await
     })
@@ -111,7 +86,7 @@ pub(super) fn capture(config: Option<&Path>, arguments: &CaptureArguments) -> En
             ("submit", json!(!arguments.no_submit)),
             ("lane", json!(arguments.lane.map(LaneName::name))),
         ]);
-        let taken = client.post("/api/v1/capture", &body).await?;
+        let taken = client.post("/api/v1/capture", &body, None).await?;
         match taken.get("job").filter(|job| !job.is_null()) {
             Some(job) if arguments.wait => follow(&client, &state, vec![job.clone()], true, arguments.output).await,
             _ if arguments.output.json => Ok(print(taken)?),

@@ -240,6 +240,7 @@ impl Config {
         f.within("segment.min_coverage", self.segment.min_coverage, 0.0, 1.0);
         for (key, share) in [
             ("quality.min_confidence", q.min_confidence),
+            ("quality.max_clipped", q.max_clipped),
             ("quality.max_glare", q.max_glare),
             ("quality.min_usable_area", q.min_usable_area),
             ("quality.min_inside", q.min_inside),
@@ -249,7 +250,7 @@ impl Config {
             f.within(key, share, 0.0, 1.0);
         }
         f.within("quality.min_iris_diameter", q.min_iris_diameter, 0.0, 10_000.0);
-        f.within("quality.min_sharpness", q.min_sharpness, 0.0, 1e6);
+        f.within("quality.min_sharpness", q.min_sharpness, 0.0, 100.0);
         f.within("quality.min_lightness", q.min_lightness, 0.0, 100.0);
         f.within("quality.max_lightness", q.max_lightness, 0.0, 100.0);
         f.within("quality.max_gaze", q.max_gaze, 0.0, 90.0);
