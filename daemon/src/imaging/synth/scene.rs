@@ -11,8 +11,10 @@ const COVERAGE: (f32, f32) = (0.105, 0.175);
 const LID_SPAN: f32 = 8.0;
 const LID_STEPS: usize = 4096;
 
-/// (name, outer zone, pupillary zone, fibres) sRGB 0..=255.
-const COLOURS: [(&str, [u8; 3], [u8; 3], [u8; 3]); 7] = [
+type Srgb = [u8; 3];
+
+/// (name, outer zone, pupillary zone, fibres)
+const COLOURS: [(&str, Srgb, Srgb, Srgb); 7] = [
     ("blue", [78, 106, 134], [120, 130, 128], [176, 196, 208]),
     ("grey", [98, 110, 118], [128, 126, 114], [186, 194, 198]),
     ("green", [86, 98, 72], [126, 104, 64], [168, 170, 128]),
@@ -22,8 +24,7 @@ const COLOURS: [(&str, [u8; 3], [u8; 3], [u8; 3]); 7] = [
     ("dark brown", [50, 31, 23], [60, 38, 25], [92, 62, 44]),
 ];
 
-const SKINS: [[u8; 3]; 7] =
-    [[242, 208, 190], [234, 192, 168], [222, 174, 146], [204, 152, 120], [176, 124, 92], [136, 92, 66], [102, 68, 50]];
+const SKINS: [Srgb; 7] = [[242, 208, 190], [234, 192, 168], [222, 174, 146], [204, 152, 120], [176, 124, 92], [136, 92, 66], [102, 68, 50]];
 
 pub struct Scene {
     pub seed: u32,
@@ -170,7 +171,8 @@ impl Scene {
 /// Edges of the lids: v = line of the corners -+ height x (1 - |t|^p)^q, with a skew that puts the upper lid's apex towards the nose.
 fn lids(d: &mut Dice, half: f32, middle: f32, mirror: f32) -> (Vec<f32>, Vec<f32>) {
     let line = d.range(0.12, 0.28);
-    let slope = -mirror * d.range(-0.02, -0.06) * -1.0;
+    // The outer corner lies higher.
+    let slope = mirror * d.range(0.02, 0.06);
     let (up, down) = (line + d.range(0.72, 0.95), d.range(0.88, 1.1) - line);
     let (p_up, q_up, skew_up) = (d.range(2.0, 2.4), d.range(0.8, 0.95), mirror * d.range(0.02, 0.14));
     let (p_down, q_down, skew_down) = (d.range(2.2, 2.8), d.range(0.85, 1.0), -mirror * d.range(0.02, 0.16));
