@@ -195,10 +195,14 @@ pub fn ellipse(width: usize, height: usize, e: &Ellipse) -> Gray {
     let mut out = Gray::new(width, height);
     let (x0, y0, x1, y1) = geometry::bounds(e);
     let span = |lo: f64, hi: f64, n: usize| ((lo - EDGE).max(0.0) as usize).min(n)..((hi + EDGE).ceil().max(0.0) as usize).min(n);
+    let frame = geometry::Frame::new(e);
+    // Only a band around the edge needs the distance: within this share of the radius all is inside for sure.
+    let sure = (1.0 - 2.0 * EDGE / e.rx.min(e.ry).max(1e-9)).max(0.0).powi(2);
     for y in span(y0, y1, height) {
         for x in span(x0, x1, width) {
-            let d = geometry::signed_distance(e, x as f64 + 0.5, y as f64 + 0.5);
-            out.data[y * width + x] = soft(-d);
+            let (fx, fy) = (x as f64 + 0.5, y as f64 + 0.5);
+            let inside = frame.rho2(fx, fy) < sure;
+            out.data[y * width + x] = if inside { 255 } else { soft(-geometry::signed_distance(e, fx, fy)) };
         }
     }
     out
