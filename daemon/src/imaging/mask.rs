@@ -97,7 +97,7 @@ fn components(width: usize, height: usize, reach: usize, inside: impl Fn(usize) 
     runs
 }
 
-/// Every component of a mask's inside as (pixels, runs) is more than callers want: this gives each pixel count, by first run.
+/// Pixels of each component, at the place of its first run.
 fn sizes(runs: &[Run]) -> Vec<usize> {
     let mut size = vec![0; runs.len()];
     for r in runs {
