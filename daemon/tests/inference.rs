@@ -65,6 +65,8 @@ fn the_iris_network_runs_and_says_that_the_cpu_did_the_work() {
     let picture = Tensor { shape: vec![1, 3, 128, 128], data: vec![0.5; 3 * 128 * 128] };
     let out = engine.run("iris", &picture).expect("runs");
     assert_eq!(out[0].shape, [1, 4, 128, 128]);
+    let about = engine.runtime().expect("there is one");
+    assert!(about.starts_with("ONNX Runtime 1.") && about.contains("libonnxruntime"), "{about}");
     assert!(out[0].data.iter().all(|p| (0.0..=1.0).contains(p)));
     let status = engine.status().into_iter().find(|s| s.name == "iris").expect("row");
     if status.active.as_deref() == Some("cpu") {
@@ -127,6 +129,7 @@ impl Watch for Nobody {
     }
 }
 
+#[allow(clippy::result_large_err)] // once a test
 fn run(picture: &Rgb, engine: Engine, dir: &Path, change: impl FnOnce(&mut Config)) -> Result<Done, Ended> {
     let photo = dir.join("photo.jpg");
     std::fs::write(&photo, encode::jpeg_bytes(picture, 92)).expect("write");

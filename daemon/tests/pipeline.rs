@@ -81,6 +81,7 @@ impl Bench {
     fn out(&self) -> PathBuf {
         self.dir.path().join("results/1")
     }
+    #[allow(clippy::result_large_err)] // once a test
     fn run(&self, pipeline: &Pipeline, watch: &dyn Watch) -> Result<Done, Ended> {
         fs::create_dir_all(self.dir.path().join("results")).expect("folder");
         let input = Input { photo: self.photo.clone(), sha256: self.sha256(), source: Source::Upload, out: self.out() };
@@ -272,12 +273,14 @@ fn a_network_that_is_named_and_missing_is_the_devices_fault_and_auto_goes_withou
 }
 
 /// A super-resolution network that is wrong from its second tile on.
-struct Broken(Arc<dyn Fn(&mut [f32]) + Send + Sync>);
-struct BrokenModel(Arc<dyn Fn(&mut [f32]) + Send + Sync>, Cell<usize>);
+struct Broken(Spoil);
+struct BrokenModel(Spoil, Cell<usize>);
+/// What it does to an answer.
+type Spoil = fn(&mut [f32]);
 
 impl ModelRuntime for Broken {
     fn load(&self, _: &ModelSpec) -> Result<Box<dyn Model>, ModelError> {
-        Ok(Box::new(BrokenModel(Arc::clone(&self.0), Cell::new(0))))
+        Ok(Box::new(BrokenModel(self.0, Cell::new(0))))
     }
     fn about(&self) -> String {
         "a broken runtime".into()
@@ -305,11 +308,11 @@ fn a_network_that_gives_black_or_undefined_tiles_is_replaced_by_lanczos_and_the_
         (c.segment.model, c.enhance.model) = ("classical".into(), "realesr-animevideov3-x4".into());
         (c.enhance.scope, c.enhance.tile) = (Scope::Photo, 128);
     };
-    let breaks: [(fn(&mut [f32]), Option<&str>); 3] =
+    let breaks: [(Spoil, Option<&str>); 3] =
         [(|d| d.fill(0.0), Some("colour")), (|d| d.iter_mut().step_by(997).for_each(|v| *v = f32::NAN), Some("finite")), (|_| (), None)];
     for (broken, reason) in breaks {
         let bench = Bench::eye();
-        let pipeline = pipeline_on(engine(Some(Arc::new(Broken(Arc::new(broken))))), whole);
+        let pipeline = pipeline_on(engine(Some(Arc::new(Broken(broken)))), whole);
         let enhance = bench.run(&pipeline, &Counting::default()).expect("completes").report.enhance;
         assert_eq!(enhance.method, if reason.is_some() { "clahe_lanczos" } else { "network" }, "{enhance:?}");
         assert_eq!(enhance.fallback_reason.is_some(), reason.is_some());
@@ -321,7 +324,7 @@ fn a_network_that_gives_black_or_undefined_tiles_is_replaced_by_lanczos_and_the_
 #[test]
 fn a_network_that_changes_nothing_shows_no_seams() {
     let bench = Bench::eye();
-    let pipeline = pipeline_on(engine(Some(Arc::new(Broken(Arc::new(|_| ()))))), |c| {
+    let pipeline = pipeline_on(engine(Some(Arc::new(Broken(|_| ())))), |c| {
         (c.segment.model, c.enhance.model) = ("classical".into(), "realesr-animevideov3-x4".into());
         (c.enhance.scope, c.enhance.tile, c.reflections.method) = (Scope::Photo, 96, "off".into());
     });

@@ -57,6 +57,7 @@ pub struct OrtOptions {
 pub struct OrtRuntime {
     environment: Environment,
     library: PathBuf,
+    version: String,
     options: OrtOptions,
 }
 
@@ -118,7 +119,8 @@ impl OrtRuntime {
                 loaded.insert((library.clone(), environment)).1.clone()
             }
         };
-        Ok(Self { environment, library, options })
+        let version = version_in(&library).unwrap_or_else(|| "of unknown version".to_owned());
+        Ok(Self { environment, library, version, options })
     }
 
     /// Tiers to try, best first: each GPU provider together with those after it, the CPU alone last. The CPU is always there.
@@ -200,8 +202,7 @@ impl ModelRuntime for OrtRuntime {
     }
 
     fn about(&self) -> String {
-        let build = ort::info();
-        format!("ONNX Runtime, {} ({})", self.library.display(), build.split(", build type").next().unwrap_or(build))
+        format!("ONNX Runtime {}, {}", self.version, self.library.display())
     }
 }
 
@@ -226,6 +227,15 @@ impl Model for OrtModel {
     fn runs_on(&self) -> RunsOn {
         self.runs_on.clone()
     }
+}
+
+/// The version of a library, from its ELF symbol versions (`VERS_1.31.1`): ort asks the library for it, but does not hand it on.
+fn version_in(library: &Path) -> Option<String> {
+    const MARK: &[u8] = b"\0VERS_";
+    let bytes = std::fs::read(library).ok()?;
+    let at = bytes.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
+    let text = bytes[at..].iter().take_while(|b| b.is_ascii_digit() || **b == b'.').map(|b| char::from(*b)).collect::<String>();
+    (!text.is_empty()).then_some(text)
 }
 
 /// The file's input and output must have the manifest's names, be f32, and take the canary's shape.

@@ -1,6 +1,9 @@
 //! Step 3: the lamp's reflections inside the visible iris and pupil are filled from their surroundings; which pixels were made up is kept.
 
-use super::{Halt, Settings, Steps, segment::{Eye, round}};
+use super::{
+    Halt, Settings, Steps,
+    segment::{Eye, round},
+};
 use crate::{
     domain::report::ReflectionFacts,
     imaging::{geometry, inpaint, mask::Region, raster::Gray, raster::Rgb},

@@ -88,6 +88,7 @@ impl Pipeline {
     }
 
     /// From the original to a complete folder. Blocking; seconds.
+    #[allow(clippy::result_large_err)] // once a photo: a box would save nothing
     pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
         let now = self.clock.mono();
         let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };

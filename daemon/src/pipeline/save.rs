@@ -275,3 +275,31 @@ impl Rows for Map<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_called_full_and_any_other_trouble_is_worth_a_second_try() {
+        let mut full = File::options().write(true).open("/dev/full").expect("Linux has it");
+        let error = full.write_all(b"x").expect_err("it is always full");
+        assert_eq!(fault(Path::new("image.jpg"), &error).code, Code::DiskFull);
+        let error = File::open("/nonexistent").expect_err("it is not there");
+        assert_eq!(fault(Path::new("image.jpg"), &error).code, Code::StorageBusy);
+    }
+
+    #[test]
+    fn a_map_shows_only_what_of_its_region_lies_in_the_crop() {
+        let region = Region { x: 1, y: 1, gray: Gray { width: 3, height: 2, data: vec![255, 0, 255, 0, 255, 0] } };
+        let mut rows = Map { region: &region, crop: Rect { x: 2, y: 0, width: 3, height: 3 }, scale: 2, at: 0 };
+        let picture: Vec<String> = (0..rows.height())
+            .map(|_| {
+                let mut row = vec![7; rows.width()];
+                rows.next_row(&mut row);
+                row.iter().map(|v| if *v == 255 { '#' } else { '.' }).collect()
+            })
+            .collect();
+        assert_eq!(picture, ["......", "......", "..##..", "..##..", "##....", "##...."]);
+    }
+}
