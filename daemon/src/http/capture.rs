@@ -20,6 +20,7 @@ use super::{
     error::{ApiError, ApiResult, Kind},
     multipart, photos,
     processing::{Asked, lane},
+    request_id,
     views::{self, Base},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
         job::Lane,
         photo::{ClientInfo, Eye},
     },
-    store::{Answer, NewJobs},
+    store::{Answer, Idempotency, NewJobs},
 };
 
 #[derive(Debug, Deserialize)]
@@ -53,25 +54,43 @@ pub async fn capture(
     let b = body.value;
     let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
     let idempotency = asked.idempotency(&caller.user, &caller.user, &body.bytes)?;
-    let _held = api.keys.hold(&caller.user, idempotency.as_ref()).await;
-    if let Some(i) = &idempotency
+    let wanted = Wanted { camera: b.camera, submit: b.submit.unwrap_or(true), lane: lane(b.lane), client, idempotency };
+    // On a task of its own: a client that hangs up must not leave a photo that was taken without its job and without its key.
+    let taking = take(api.clone(), caller, wanted);
+    let taken = tokio::spawn(request_id::CURRENT.scope(request_id::current(), taking)).await;
+    let (photo, job) = taken.map_err(ApiError::internal)??;
+    captured(&api, &base, photo, job).await
+}
+
+/// A capture whose words were checked.
+struct Wanted {
+    camera: Option<String>,
+    submit: bool,
+    lane: Lane,
+    client: ClientInfo,
+    idempotency: Option<Idempotency>,
+}
+
+async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<(PhotoId, Option<JobId>)> {
+    let _held = api.keys.hold(&caller.user, wanted.idempotency.as_ref()).await;
+    if let Some(i) = &wanted.idempotency
         && let Some(answer) = api.store.replay(&caller.user, i)?
     {
         let Answer::Capture { photo, job } = answer else { return Err(photos::other_answer()) };
-        return captured(&api, &base, photo, job).await;
+        return Ok((photo, job));
     }
-    let accepted = api.cameras.capture(b.camera.as_deref(), Some(caller.user.clone()), client.clone()).await?;
+    let accepted = api.cameras.capture(wanted.camera.as_deref(), Some(caller.user.clone()), wanted.client.clone()).await?;
     let photo = accepted.photo.id;
-    let job = if b.submit.unwrap_or(true) {
-        let new = NewJobs { user_id: accepted.photo.user_id, photo_ids: vec![photo], lane: lane(b.lane), client, reprocess_of: None };
-        api.store.submit(new, None).await?.first().map(|j| j.id)
-    } else {
-        None
-    };
-    if let Some(i) = idempotency {
+    let mut job = None;
+    if wanted.submit {
+        let user_id = accepted.photo.user_id;
+        let new = NewJobs { user_id, photo_ids: vec![photo], lane: wanted.lane, client: wanted.client, reprocess_of: None };
+        job = api.store.submit(new, None).await?.first().map(|j| j.id);
+    }
+    if let Some(i) = wanted.idempotency {
         api.store.remember(&caller.user, i, Answer::Capture { photo, job }).await?;
     }
-    captured(&api, &base, photo, job).await
+    Ok((photo, job))
 }
 
 async fn captured(api: &Api, base: &Base, photo: PhotoId, job: Option<JobId>) -> ApiResult<Response> {

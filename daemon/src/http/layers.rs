@@ -32,7 +32,7 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
     let id = request_id::choose(request.headers());
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = request_id::CURRENT.scope(id.clone(), guarded(&api.sites, request, next)).await;
+    let mut response = request_id::CURRENT.scope(id.clone(), guarded(&api, request, next)).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(request_id::HEADER, value);
     }
@@ -41,13 +41,15 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
     response
 }
 
-async fn guarded(sites: &Sites, request: Request, next: Next) -> Response {
-    let foreign = match check_site(sites, &request) {
+async fn guarded(api: &Api, request: Request, next: Next) -> Response {
+    let foreign = match check_site(&api.sites, &request) {
         Ok(foreign) => foreign,
         Err(refusal) => return refusal.into_response(),
     };
     let mut response = if foreign.is_some() && is_preflight(&request) {
         preflight()
+    } else if api.is_draining() && !request.method().is_safe() {
+        ApiError::new(Kind::ShuttingDown, "nothing new is begun while the daemon stops").into_response()
     } else {
         let request = request.map(|body| axum::body::Body::new(Paced::new(body)));
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {

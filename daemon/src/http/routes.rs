@@ -73,22 +73,41 @@ fn table() -> Vec<Op> {
 }
 
 pub fn router(api: Arc<Api>) -> Router {
-    table()
-        .into_iter()
-        .fold(Router::new(), |router, op| router.route(op.path, op.route))
-        .with_state(api.clone())
-        .merge(ui::router())
-        .fallback(async || ApiError::new(Kind::NotFound, "there is nothing at this address"))
-        .method_not_allowed_fallback(async || ApiError::new(Kind::MethodNotAllowed, "see the Allow header"))
+    let calls = table().into_iter().fold(Router::new(), |router, op| router.route(op.path, op.route));
+    with_refusals(calls.with_state(api.clone()).merge(ui::router()))
         .layer(DefaultBodyLimit::disable()) // each handler has its own, stricter one
         .layer(middleware::from_fn_with_state(api, layers::around))
+}
+
+/// Problems for what no handler answers.
+fn with_refusals(router: Router) -> Router {
+    router
+        .fallback(async || ApiError::new(Kind::NotFound, "there is nothing at this address"))
+        .method_not_allowed_fallback(async || ApiError::new(Kind::MethodNotAllowed, "see the Allow header"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use axum::{body::Body, http::Request};
+    use tower::ServiceExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_no_handler_answers_is_a_problem_and_405_names_the_methods() {
+        let router = with_refusals(Router::new().route("/here", routing::get(async || "hello").post(async || "hello")));
+        for (method, path, status) in [("PUT", "/here", 405), ("GET", "/nowhere", 404), ("GET", "/here", 200)] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+            let Ok(response) = router.clone().oneshot(request).await;
+            assert_eq!(response.status().as_u16(), status);
+            if status != 200 {
+                assert_eq!(response.headers()["content-type"], "application/problem+json");
+            }
+            assert_eq!(response.headers().get("allow").map(|v| v.to_str().expect("text")), (status == 405).then_some("GET,HEAD,POST"));
+        }
+    }
 
     #[test]
     fn the_openapi_document_has_every_address_and_no_other() {

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
         self, Caller,
         sessions::{COOKIE, LIFETIME},
     },
+    body,
     error::{ApiError, ApiResult, Kind},
 };
 use crate::config::AuthMode;
@@ -29,8 +31,19 @@ pub async fn get(caller: Caller) -> Json<Value> {
     Json(view(&caller))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Begin {
+    /// Instead of the Authorization header.
+    token: Option<String>,
+}
+
 /// Needs the token itself: a cookie cannot prolong itself past its token's holder.
-pub async fn begin(State(api): State<Arc<Api>>, headers: HeaderMap) -> ApiResult<Response> {
+pub async fn begin(State(api): State<Arc<Api>>, mut headers: HeaderMap, body: body::Json<Begin>) -> ApiResult<Response> {
+    if let (None, Some(token)) = (auth::bearer(&headers), body.value.token) {
+        let value = format!("Bearer {token}").parse().map_err(|_| ApiError::new(Kind::Unauthorized, "the token is none of ours"))?;
+        headers.insert(header::AUTHORIZATION, value);
+    }
     if auth::bearer(&headers).is_none() && api.door.mode == AuthMode::Token {
         return Err(ApiError::new(Kind::Unauthorized, "a session begins with a token in the Authorization header"));
     }
