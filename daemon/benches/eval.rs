@@ -288,6 +288,8 @@ fn refusals(photos: &[Photo], outcomes: &[Outcome]) {
         }
     }
     let refused: usize = codes.values().map(Vec::len).sum();
+    let small = good.iter().filter(|(p, _)| p.truth.as_ref().is_some_and(|t| mask::coverage(t) < MIN_COVERAGE)).count();
+    println!("  good eyes whose truth covers less than {:.0} % of the photo: {small}", 100.0 * MIN_COVERAGE);
     println!("  good eyes refused: {refused} of {} ({:.1} %)", good.len(), 100.0 * refused as f64 / good.len().max(1) as f64);
     codes.iter().for_each(|(code, names)| println!("    {code} {}: {}", names.len(), names.join(" ")));
     let negatives: Vec<_> = photos.iter().zip(outcomes).filter(|(p, _)| p.negative).collect();

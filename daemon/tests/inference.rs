@@ -1,15 +1,28 @@
 //! Networks on the real ONNX Runtime. Without the library (`daemon/scripts/onnxruntime.sh` brings it) these tests say so and pass.
 
+mod drawn;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use irisd::{
     adapters::model_ort::{OrtOptions, OrtRuntime},
-    domain::fault::Code,
-    inference::{Engine, manifest::Manifest},
-    ports::{ModelRuntime, Tensor},
+    config::Config,
+    domain::{
+        fault::Code,
+        photo::Source,
+        stage::{Stage, StepMs},
+    },
+    imaging::{encode, raster::Rgb},
+    inference::{
+        Engine,
+        manifest::{self, Manifest},
+    },
+    pipeline::{Done, Ended, Input, Pipeline, Settings, Stop, Watch},
+    ports::{Clock, ModelRuntime, Tensor},
 };
 
 fn root() -> PathBuf {
@@ -90,4 +103,84 @@ fn a_network_with_other_names_or_shapes_is_a_mismatch_that_names_both() {
     let broken = dir.path().join("broken.onnx");
     std::fs::write(&broken, "not a network").expect("write");
     assert_eq!(runtime.load(&irisd::ports::ModelSpec { file: broken, ..spec }).err().expect("broken").code, Code::ModelFailed);
+}
+
+struct Wall(Instant);
+
+impl Clock for Wall {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+    fn mono(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+struct Nobody;
+
+impl Watch for Nobody {
+    fn enter(&self, _: Stage, _: StepMs) -> Result<(), Stop> {
+        Ok(())
+    }
+    fn checkpoint(&self, _: Stage, _: f32) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+fn run(picture: &Rgb, engine: Engine, dir: &Path, change: impl FnOnce(&mut Config)) -> Result<Done, Ended> {
+    let photo = dir.join("photo.jpg");
+    std::fs::write(&photo, encode::jpeg_bytes(picture, 92)).expect("write");
+    let sha256 = manifest::hash(&photo).expect("hash");
+    let mut config = Config::default();
+    config.quality.min_sharpness = 0.0; // a drawing has no lens
+    change(&mut config);
+    let pipeline = Pipeline::new(Settings::from_config(&config), engine, Arc::new(Wall(Instant::now())));
+    pipeline.run(&Input { photo, sha256, source: Source::Upload, out: dir.join("out") }, &Nobody)
+}
+
+#[test]
+fn the_iris_network_finds_the_drawn_limbus_to_a_few_percent_and_is_named_in_the_report() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let Some(engine) = engine(dir.path()) else { return };
+    let iris = run(&drawn::eye(800, 600), engine, dir.path(), |_| ()).expect("completes").report.iris;
+    assert_eq!((iris.method.as_str(), iris.model.as_deref()), ("onnx", Some("iris")));
+    assert!(iris.model_sha256.is_some() && iris.confidence > 0.5, "{iris:?}");
+    let r = 200.0;
+    let limbus = iris.limbus;
+    assert!((limbus.cx - 400.0).hypot(limbus.cy - 300.0) < 0.08 * r, "{limbus:?}");
+    assert!(((limbus.rx * limbus.ry).sqrt() - r).abs() < 0.1 * r, "{limbus:?}");
+    let pupil = iris.pupil.expect("pupil");
+    assert!(((pupil.rx * pupil.ry).sqrt() - 0.38 * r).abs() < 0.1 * r, "{pupil:?}");
+}
+
+#[test]
+fn the_iris_network_is_not_sure_of_pictures_that_are_no_eyes() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let Some(engine) = engine(dir.path()) else { return };
+    let picture = |f: fn(usize, usize) -> [u8; 3]| {
+        let mut rgb = Rgb::new(400, 300);
+        (0..300).for_each(|y| (0..400).for_each(|x| rgb.set(x, y, f(x, y))));
+        rgb
+    };
+    let page = picture(|x, y| if y % 20 < 8 && (x * 7 + y / 20 * 13) % 11 < 6 { [30; 3] } else { [240; 3] });
+    let noise = picture(|x, y| [(x * 7919 + y * 104_729) % 251, (x * 31 + y * 977) % 253, (x * 17 + y * 3) % 255].map(|v| v as u8));
+    let stripes = picture(|x, _| [if x % 40 < 20 { 20 } else { 230 }; 3]);
+    for (name, rgb) in [("page", page), ("noise", noise), ("stripes", stripes)] {
+        match run(&rgb, engine.clone(), dir.path(), |_| ()) {
+            Err(Ended::Fault(fault, _)) => assert!(matches!(fault.code, Code::NoIris | Code::LowConfidence), "{name}: {fault}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_named_super_resolution_network_makes_the_image_and_the_report_says_where_it_ran() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let Some(engine) = engine(dir.path()) else { return };
+    let done = run(&drawn::eye(240, 180), engine, dir.path(), |c| c.enhance.model = "realesr-animevideov3-x4".into()).expect("completes");
+    let enhance = done.report.enhance;
+    assert_eq!((enhance.method.as_str(), enhance.fallback_reason.as_deref()), ("network", None));
+    assert!(enhance.provider.is_some() && enhance.tiles >= Some(1), "{enhance:?}");
+    let image = image::image_dimensions(dir.path().join("out/image.jpg")).expect("picture");
+    assert_eq!(image, (done.report.crop.width * 4, done.report.crop.height * 4));
 }

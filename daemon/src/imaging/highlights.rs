@@ -47,10 +47,10 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     let (w, h) = (window.width, window.height);
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
-    for i in 0..w * h {
-        if window.inside[i] && rise[i] >= FLARE_RISE {
+    for (i, rise) in rise.iter().enumerate().filter(|(i, _)| window.inside[*i]) {
+        if *rise >= FLARE_RISE {
             flare.data[i] = 255;
-            if rise[i] >= CORE_RISE && i32::from(window.white[i]) >= CORE_LEVEL {
+            if *rise >= CORE_RISE && i32::from(window.white[i]) >= CORE_LEVEL {
                 core.data[i] = 255;
             }
         }

@@ -10,6 +10,8 @@
 //! lie along the front's normal and at the same distance from the edge; every neighbour is carried on along its gradient. Work and
 //! memory are those of the hole's bounding box, not of the photo.
 
+pub mod radial;
+
 use std::{cmp::Ordering, collections::BinaryHeap};
 
 use super::{
@@ -115,8 +117,9 @@ impl March {
     fn new(rgb: &Rgb, hole: &Gray, dx: usize, dy: usize, radius: usize) -> Option<Self> {
         let (w, h) = (hole.width.min(rgb.width.saturating_sub(dx)), hole.height.min(rgb.height.saturating_sub(dy)));
         let is_hole = |x: usize, y: usize| x >= dx && y >= dy && x - dx < w && y - dy < h && hole.px(x - dx, y - dy) != 0;
-        let rows = (0..h).filter(|y| hole.row(*y)[..w].iter().any(|v| *v != 0));
-        let (top, bottom) = (rows.clone().next()?, rows.last()?);
+        let mut rows = (0..h).filter(|y| hole.row(*y)[..w].iter().any(|v| *v != 0));
+        let top = rows.next()?;
+        let bottom = rows.next_back().unwrap_or(top);
         let (mut left, mut right) = (w, 0);
         for y in top..=bottom {
             let row = &hole.row(y)[..w];

@@ -1,6 +1,6 @@
 //! Step 3: the lamp's reflections inside the visible iris and pupil are filled from their surroundings; which pixels were made up is kept.
 
-use super::{Halt, Settings, Steps, segment::Eye};
+use super::{Halt, Settings, Steps, segment::{Eye, round}};
 use crate::{
     domain::report::ReflectionFacts,
     imaging::{geometry, inpaint, mask::Region, raster::Gray, raster::Rgb},
@@ -29,7 +29,7 @@ pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, steps: &Steps<'_>) -
     let facts = ReflectionFacts {
         count: found.count,
         area_px: found.area_px,
-        synthetic_share: (made as f64 / mask_px as f64).min(1.0),
+        synthetic_share: round((made as f64 / mask_px as f64).min(1.0), 1e6),
         method: if off { "off" } else { "telea" }.to_owned(),
     };
     Ok(Cleaned { facts, made_up: if made > 0 { found.map.clone() } else { nothing() } })

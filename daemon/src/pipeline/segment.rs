@@ -115,8 +115,21 @@ impl Seen {
 impl By {
     fn facts(self, limbus: Ellipse, pupil: Option<Ellipse>, coverage: f64, confidence: f64) -> IrisFacts {
         let (model, model_sha256) = self.row.map(|r| (r.name, r.sha256)).unzip();
+        // Thousandths: what is beyond them is arithmetic, not eye.
+        let (limbus, pupil) = (rounded(&limbus), pupil.as_ref().map(rounded));
+        let (coverage, confidence) = (round(coverage, 1e6), round(confidence, 1e3));
         IrisFacts { limbus, pupil, coverage, confidence, method: self.method.to_owned(), model, model_sha256 }
     }
+}
+
+/// To a whole number of parts of 1.
+pub fn round(v: f64, parts: f64) -> f64 {
+    (v * parts).round() / parts
+}
+
+fn rounded(e: &Ellipse) -> Ellipse {
+    let r = |v| round(v, 1e3);
+    Ellipse { cx: r(e.cx), cy: r(e.cy), rx: r(e.rx), ry: r(e.ry), angle_deg: r(e.angle_deg) }
 }
 
 /// Coverage, then the quality gate: the first fault ends the job, or all become warnings.
@@ -125,8 +138,8 @@ fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: V
     let coverage = mask::coverage(&mask);
     let highlights = highlights::find(photo, &limbus, pupil.as_ref(), &mask);
     steps.at(0.85)?;
-    let glare = highlights.area_px as f64 / mask.count_inside().max(1) as f64;
-    let (mut quality, mut faults) = quality::measure(photo, &mask, &limbus, pupil.as_ref(), glare, confidence, &settings.thresholds);
+    let glare = laid_out(&highlights.map, photo);
+    let (mut quality, mut faults) = quality::measure(photo, &mask, &limbus, pupil.as_ref(), &glare, confidence, &settings.thresholds);
     let covered = coverage_metric(coverage, settings);
     if !covered.pass {
         let detail =
@@ -141,6 +154,17 @@ fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: V
     warnings.extend(faults.into_iter().map(|f| format!("{} {}", f.message, f.suggestion)));
     steps.at(0.95)?;
     Ok(Eye { mask, iris: by.facts(limbus, pupil, coverage, confidence), highlights, quality, warnings })
+}
+
+/// A region as a mask of the photo's size.
+fn laid_out(region: &Region, photo: &Rgb) -> Gray {
+    let mut out = Gray::new(photo.width, photo.height);
+    let width = region.gray.width.min(photo.width.saturating_sub(region.x));
+    for y in 0..region.gray.height.min(photo.height.saturating_sub(region.y)) {
+        let at = (region.y + y) * photo.width + region.x;
+        out.data[at..at + width].copy_from_slice(&region.gray.row(y)[..width]);
+    }
+    out
 }
 
 /// A photo without an iris, where the gate is off: a mask of nothing, around the middle, of no confidence; the picture is still made.
@@ -161,5 +185,5 @@ fn nothing(photo: &Rgb, by: By, settings: &Settings, mut warnings: Vec<String>) 
 fn coverage_metric(coverage: f64, settings: &Settings) -> Metric {
     // An empty mask passes no threshold, not even one of 0: there is nothing to show.
     let pass = coverage > 0.0 && coverage >= settings.min_coverage;
-    Metric { value: coverage, unit: "ratio".into(), threshold: settings.min_coverage, pass }
+    Metric { value: round(coverage, 1e4), unit: "ratio".into(), threshold: settings.min_coverage, pass }
 }

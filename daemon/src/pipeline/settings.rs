@@ -41,6 +41,7 @@ impl Settings {
                 min_sharpness: q.min_sharpness,
                 min_lightness: q.min_lightness,
                 max_lightness: q.max_lightness,
+                max_clipped: q.max_clipped,
                 max_glare: q.max_glare,
                 min_usable_area: q.min_usable_area,
                 min_inside: q.min_inside,

@@ -26,9 +26,8 @@ enum Kind {
     Covered,
     Iris,
     Pupil,
-    /// Glare on what is visible of iris or pupil.
+    /// Glare on visible iris, and on the pupil.
     Glare,
-    /// Glare on the pupil alone.
     PupilGlare,
 }
 
@@ -92,7 +91,7 @@ impl Patch {
 
     /// Mean L* (CIE 1976) of the visible iris, 0..100.
     pub fn lightness(&self) -> f64 {
-        mean_of(self.of(Kind::Iris).map(|c| lightness(c)))
+        mean_of(self.of(Kind::Iris).map(lightness))
     }
 
     /// Share of the visible iris with two channels burnt out.
