@@ -272,7 +272,7 @@ fn limbus(photos: &[Photo], outcomes: &[Outcome]) {
             radius.push((geometry::radius(found) - r).abs() / r);
         }
     }
-    let mut show = |what: &str, v: &mut [f64]| {
+    let show = |what: &str, v: &mut [f64]| {
         println!("  limbus {what} error / R, {} photos: median {:.3}, p90 {:.3}", v.len(), percentile(v, 0.5), percentile(v, 0.9));
     };
     show("centre", &mut centre);

@@ -92,14 +92,15 @@ impl Window {
             return None;
         }
         let (width, height) = (x1 - x, y1 - y);
+        let (limbus, pupil) = (geometry::Frame::new(limbus), pupil.map(geometry::Frame::new));
         let mut w = Self { x, y, width, height, white: Vec::new(), inside: Vec::new(), in_pupil: Vec::new() };
         for py in y..y1 {
             for px in x..x1 {
                 let (fx, fy) = (px as f64 + 0.5, py as f64 + 0.5);
                 let [r, g, b] = photo.px(px, py);
                 w.white.push(r.min(g).min(b));
-                w.inside.push(mask.px(px, py) >= 128 && geometry::contains(limbus, fx, fy));
-                w.in_pupil.push(pupil.is_some_and(|p| geometry::contains(p, fx, fy)));
+                w.inside.push(mask.px(px, py) >= 128 && limbus.contains(fx, fy));
+                w.in_pupil.push(pupil.is_some_and(|p| p.contains(fx, fy)));
             }
         }
         Some(w)

@@ -8,6 +8,8 @@
 //!
 //! What finds too few known pixels that way (a hole that reaches the lids or the limbus all round) is left to [`telea_region`].
 
+use std::cell::Cell;
+
 use super::{super::geometry, Region, telea_region};
 use crate::{
     domain::report::Ellipse,
@@ -24,7 +26,7 @@ const ALONG_FIBRE: f64 = 2.0;
 /// Fills `hole` (where it is not 0) inside the limbus by rays and circles, the rest by fast marching within `radius` px. Every pixel
 /// outside the hole stays bit for bit. Gives the number of pixels made up.
 pub fn fill(rgb: &mut Rgb, hole: &Region, limbus: &Ellipse, pupil: Option<&Ellipse>, radius: usize) -> usize {
-    let eye = Eye { hole, limbus, pupil, width: rgb.width, height: rgb.height };
+    let eye = Eye { hole, limbus, pupil, width: rgb.width, height: rgb.height, seen: vec![Cell::new(None); hole.gray.data.len()] };
     let mut made = Vec::new();
     let mut rest = Region { gray: Gray::new(hole.gray.width, hole.gray.height), ..*hole };
     for (i, _) in hole.gray.data.iter().enumerate().filter(|(_, v)| **v != 0) {
@@ -57,9 +59,27 @@ struct Eye<'a> {
     pupil: Option<&'a Ellipse>,
     width: usize,
     height: usize,
+    /// Parts of the hole's px that were asked for: ways cross the same ones again and again.
+    seen: Vec<Cell<Option<Part>>>,
 }
 
 impl Eye<'_> {
+    /// The part that a px of the photo belongs to.
+    fn part_of(&self, x: usize, y: usize) -> Part {
+        let classify = || self.part(x as f64 + 0.5, y as f64 + 0.5);
+        let g = &self.hole.gray;
+        let (i, j) = (x.wrapping_sub(self.hole.x), y.wrapping_sub(self.hole.y));
+        if i >= g.width || j >= g.height {
+            return classify();
+        }
+        let cell = &self.seen[j * g.width + i];
+        cell.get().unwrap_or_else(|| {
+            let part = classify();
+            cell.set(Some(part));
+            part
+        })
+    }
+
     fn part(&self, x: f64, y: f64) -> Part {
         match () {
             () if self.pupil.is_some_and(|p| geometry::contains(p, x, y)) => Part::Pupil,
@@ -87,23 +107,31 @@ impl Eye<'_> {
         let (dx, dy) = (px - centre.cx, py - centre.cy);
         let r = dx.hypot(dy).max(0.5);
         let (ux, uy) = (dx / r, dy / r);
-        let straight = |sign: f64| move |d: f64| (px + sign * d * ux, py + sign * d * uy);
-        // Near the centre a circle is too small to leave the hole: the pupil has no fibres, so straight ways across do.
-        let round = |sign: f64| {
-            move |d: f64| match part {
-                Part::Pupil => (px - sign * d * uy, py + sign * d * ux),
-                _ => {
-                    let (s, c) = (sign * d / r).sin_cos();
-                    (centre.cx + dx * c - dy * s, centre.cy + dx * s + dy * c)
-                }
+        let straight = |sx: f64, sy: f64| {
+            let mut at = (px, py);
+            move || {
+                at = (at.0 + sx, at.1 + sy);
+                at
             }
+        };
+        let turning = |sign: f64| {
+            let ((s, c), mut v) = ((sign / r).sin_cos(), (dx, dy));
+            move || {
+                v = (v.0 * c - v.1 * s, v.0 * s + v.1 * c);
+                (centre.cx + v.0, centre.cy + v.1)
+            }
+        };
+        // Near the centre a circle is too small to leave the hole: the pupil has no fibres, so straight ways across do.
+        let round = |sign: f64| match part {
+            Part::Pupil => self.way(rgb, part, straight(-sign * uy, sign * ux)),
+            _ => self.way(rgb, part, turning(sign)),
         };
         let fibre = if part == Part::Iris { ALONG_FIBRE } else { 1.0 };
         let ways = [
-            (self.way(rgb, part, straight(1.0)), fibre),
-            (self.way(rgb, part, straight(-1.0)), fibre),
-            (self.way(rgb, part, round(1.0)), 1.0),
-            (self.way(rgb, part, round(-1.0)), 1.0),
+            (self.way(rgb, part, straight(ux, uy)), fibre),
+            (self.way(rgb, part, straight(-ux, -uy)), fibre),
+            (round(1.0), 1.0),
+            (round(-1.0), 1.0),
         ];
         if ways.iter().filter(|(w, _)| w.is_some()).count() < 2 {
             return None;
@@ -119,16 +147,19 @@ impl Eye<'_> {
         Some(sum.map(|s| (s / total).round().clamp(0.0, 255.0) as u8))
     }
 
-    /// Mean colour of the first known px along a way, and how far they are; None where it leaves the part or the photo first.
-    fn way(&self, rgb: &Rgb, part: Part, at: impl Fn(f64) -> (f64, f64)) -> Option<([f64; 3], f64)> {
+    /// Mean colour of the first known px along a way of px-long steps, and how far they are; None where it leaves the part or the photo first.
+    fn way(&self, rgb: &Rgb, part: Part, mut next: impl FnMut() -> (f64, f64)) -> Option<([f64; 3], f64)> {
         let reach = (geometry::radius(self.limbus) * REACH).ceil() as usize;
         let (mut sum, mut n, mut first) = ([0.0; 3], 0usize, 0usize);
         for d in 1..=reach {
-            let (fx, fy) = at(d as f64);
-            if fx < 0.0 || fy < 0.0 || fx >= self.width as f64 || fy >= self.height as f64 || self.part(fx, fy) != part {
+            let (fx, fy) = next();
+            if fx < 0.0 || fy < 0.0 || fx >= self.width as f64 || fy >= self.height as f64 {
                 break;
             }
             let (x, y) = (fx as usize, fy as usize);
+            if self.part_of(x, y) != part {
+                break;
+            }
             if self.in_hole(x, y) {
                 if n > 0 {
                     break;
