@@ -129,6 +129,8 @@ fn truth(seed: u64, s: &Scene, mask: &Gray) -> Truth {
 
 #[cfg(test)]
 mod tests {
+    use sha2::Digest;
+
     use super::*;
 
     #[test]
@@ -136,6 +138,11 @@ mod tests {
         let sample = eye(7, 160, 120);
         assert_eq!(sample, eye(7, 160, 120));
         assert_ne!(sample.photo, eye(8, 160, 120).photo);
+        // On every machine too. Where the drawing is changed on purpose, this changes with it.
+        assert_eq!(
+            hex::encode(sha2::Sha256::digest(&sample.photo.data)),
+            "7bee1d1b61a978db0199fbb790c4bf660f97be408a3fa92a4af46ff2970a019e"
+        );
     }
 
     #[test]

@@ -281,7 +281,7 @@ mod tests {
             let rgb = Rgb { width: 50, height: 70, data: vec![v; 50 * 70 * 3] };
             assert!(all(&mut Lanczos::new(&rgb, 4)).iter().all(|o| *o == v));
         }
-        let rgb = Rgb { width: 9, height: 100, data: (0..2700u32).map(|i| (i * 7919 >> 3) as u8).collect() };
+        let rgb = Rgb { width: 9, height: 100, data: (0..2700u32).map(|i| ((i * 7919) >> 3) as u8).collect() };
         assert_eq!(all(&mut Lanczos::new(&rgb, 1)), rgb.data);
     }
 }

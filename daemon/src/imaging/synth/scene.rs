@@ -11,8 +11,10 @@ const COVERAGE: (f32, f32) = (0.105, 0.175);
 const LID_SPAN: f32 = 8.0;
 const LID_STEPS: usize = 4096;
 
-/// (name, outer zone, pupillary zone, fibres) sRGB 0..=255.
-const COLOURS: [(&str, [u8; 3], [u8; 3], [u8; 3]); 7] = [
+type Srgb = [u8; 3];
+
+/// (name, outer zone, pupillary zone, fibres)
+const COLOURS: [(&str, Srgb, Srgb, Srgb); 7] = [
     ("blue", [78, 106, 134], [120, 130, 128], [176, 196, 208]),
     ("grey", [98, 110, 118], [128, 126, 114], [186, 194, 198]),
     ("green", [86, 98, 72], [126, 104, 64], [168, 170, 128]),
@@ -22,8 +24,11 @@ const COLOURS: [(&str, [u8; 3], [u8; 3], [u8; 3]); 7] = [
     ("dark brown", [50, 31, 23], [60, 38, 25], [92, 62, 44]),
 ];
 
-const SKINS: [[u8; 3]; 7] =
-    [[242, 208, 190], [234, 192, 168], [222, 174, 146], [204, 152, 120], [176, 124, 92], [136, 92, 66], [102, 68, 50]];
+/// Amber and darker.
+const BROWNS_FROM: usize = 4;
+
+const SKINS: [Srgb; 7] = [[242, 208, 190], [234, 192, 168], [222, 174, 146], [204, 152, 120], [176, 124, 92], [136, 92, 66], [102, 68, 50]];
+const DARK_SKINS_FROM: usize = 4;
 
 pub struct Scene {
     pub seed: u32,
@@ -100,12 +105,14 @@ impl Scene {
         let (half, middle) = (d.range(2.2, 2.5), d.normal() * 0.06 + mirror * 0.08);
         let (top, bottom) = lids(d, half, middle, mirror);
 
-        let (colour, outer, inner, fibre) = COLOURS[d.below(COLOURS.len())];
+        let skin = d.below(SKINS.len());
+        // Dark skin goes with brown eyes nearly always.
+        let lightest = if skin >= DARK_SKINS_FROM { BROWNS_FROM } else { 0 };
+        let (colour, outer, inner, fibre) = COLOURS[lightest + d.below(COLOURS.len() - lightest)];
         let tone = |d: &mut Dice, c: [u8; 3], spread: f32| {
             let all = 1.0 + d.normal() * spread;
             c.map(|v| (f32::from(v) / 255.0 * all * (1.0 + d.normal() * spread * 0.4)).clamp(0.01, 1.0))
         };
-        let skin = SKINS[d.below(SKINS.len())];
         let light_side = if d.chance(0.5) { 1.0 } else { -1.0 };
         let light = (light_side * d.range(0.25, 0.5), d.range(-0.55, -0.35));
         Self {
@@ -129,7 +136,7 @@ impl Scene {
             crypts: d.range(0.25, 0.85),
             freckles: if d.chance(0.5) { d.range(0.04, 0.14) } else { 0.0 },
             limbus_width: d.range(0.045, 0.08),
-            skin: tone(d, skin, 0.03),
+            skin: tone(d, SKINS[skin], 0.03),
             lash: [[0.08, 0.055, 0.045], [0.12, 0.08, 0.06], [0.2, 0.14, 0.1]][d.below(3)],
             crease: d.range(0.32, 0.5),
             redness: d.range(0.3, 1.0),
@@ -170,7 +177,8 @@ impl Scene {
 /// Edges of the lids: v = line of the corners -+ height x (1 - |t|^p)^q, with a skew that puts the upper lid's apex towards the nose.
 fn lids(d: &mut Dice, half: f32, middle: f32, mirror: f32) -> (Vec<f32>, Vec<f32>) {
     let line = d.range(0.12, 0.28);
-    let slope = -mirror * d.range(-0.02, -0.06) * -1.0;
+    // The outer corner lies higher.
+    let slope = mirror * d.range(0.02, 0.06);
     let (up, down) = (line + d.range(0.72, 0.95), d.range(0.88, 1.1) - line);
     let (p_up, q_up, skew_up) = (d.range(2.0, 2.4), d.range(0.8, 0.95), mirror * d.range(0.02, 0.14));
     let (p_down, q_down, skew_down) = (d.range(2.2, 2.8), d.range(0.85, 1.0), -mirror * d.range(0.02, 0.16));

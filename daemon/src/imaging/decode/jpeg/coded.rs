@@ -148,6 +148,7 @@ impl State {
         if ac_scan {
             known.resize(across * down, 0);
         }
+        let mut unused = 0;
 
         let mut bits = Bits::new(data);
         let mut run = 0u32;
@@ -158,6 +159,8 @@ impl State {
                 run = 0;
             }
             for &(_, blocks, dc, ac) in &parts {
+                // Scans of AC values have one component and one block an MCU: the MCU's number is the block's.
+                let known = known.get_mut(mcu).filter(|_| ac_scan).unwrap_or(&mut unused);
                 for _ in 0..blocks {
                     match pass {
                         Pass::Baseline => {
@@ -166,8 +169,8 @@ impl State {
                         }
                         Pass::DcFirst => bits.dc(pick(&self.dc, dc)?)?,
                         Pass::Bit => bits.skip(1)?,
-                        Pass::AcFirst => bits.ac_first(pick(&self.ac, ac)?, band, &mut run, &mut known[mcu])?,
-                        Pass::AcRefine => bits.ac_refine(pick(&self.ac, ac)?, band, &mut run, &mut known[mcu])?,
+                        Pass::AcFirst => bits.ac_first(pick(&self.ac, ac)?, band, &mut run, known)?,
+                        Pass::AcRefine => bits.ac_refine(pick(&self.ac, ac)?, band, &mut run, known)?,
                     }
                 }
             }
