@@ -157,6 +157,19 @@ fn the_iris_network_finds_the_drawn_limbus_to_a_few_percent_and_is_named_in_the_
 }
 
 #[test]
+fn an_iris_that_the_photo_cuts_in_half_keeps_its_circle_and_is_called_cut_off() {
+    let dir = tempfile::tempdir().expect("temp folder");
+    let Some(engine) = engine(dir.path()) else { return };
+    let half = drawn::eye(800, 600).crop(400, 0, 400, 600);
+    match run(&half, engine.clone(), dir.path(), |_| ()) {
+        Err(Ended::Fault(fault, _)) => assert_eq!(fault.code, Code::IrisCutOff, "{fault}"),
+        other => panic!("{other:?}"),
+    }
+    let iris = run(&half, engine, dir.path(), |c| c.quality.mode = irisd::config::QualityMode::Report).expect("completes").report.iris;
+    assert!(iris.limbus.cx.abs() < 30.0 && (iris.limbus.rx - 200.0).abs() < 30.0, "{:?}", iris.limbus);
+}
+
+#[test]
 fn the_iris_network_is_not_sure_of_pictures_that_are_no_eyes() {
     let dir = tempfile::tempdir().expect("temp folder");
     let Some(engine) = engine(dir.path()) else { return };

@@ -34,6 +34,8 @@ const LIMBUS: usize = 2;
 const CHANNELS: usize = 4;
 /// From this share of clear answers on, doubt at the mask's edge is only the edge's.
 const CLEAR: f64 = 0.3;
+/// Contour points this near to the border of photo or square are the border's, px of the network.
+const BORDER: f64 = 2.0;
 /// Fewer pixels of the network are noise.
 const MIN_PX: usize = 12;
 
@@ -69,11 +71,13 @@ pub fn find(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> 
     let Some(last) = last else { return Ok(None) };
     let mut mask = last.mask(photo);
     mask::clean(&mut mask);
-    let Some(limbus) = last.ellipse(LIMBUS).or_else(|| last.disc().map(|(cx, cy, r)| geometry::circle(cx, cy, r))) else { return Ok(None) };
+    let Some(limbus) = last.ellipse(LIMBUS, photo).or_else(|| last.disc().map(|(cx, cy, r)| geometry::circle(cx, cy, r))) else {
+        return Ok(None);
+    };
     if mask.count_inside() == 0 {
         return Ok(None);
     }
-    let pupil = last.ellipse(PUPIL);
+    let pupil = last.ellipse(PUPIL, photo);
     let confidence = confidence(&signs(&first, &last, &limbus));
     Ok(Some(Found { mask, limbus, pupil, confidence }))
 }
@@ -132,8 +136,19 @@ impl Look {
         geometry::transform(e, self.scale(), self.cx - self.side / 2.0, self.cy - self.side / 2.0)
     }
 
-    fn ellipse(&self, channel: usize) -> Option<Ellipse> {
-        geometry::ellipse_of_plane(&self.planes[channel], 0.5).map(|e| self.to_photo(&e))
+    /// Limbus or pupil, px of the photo. Where the photo ends, the network's region ends too, and that is no edge of the eye: such
+    /// points would press the circle of a half-shown iris into a narrow ellipse that lies wholly on the photo.
+    fn ellipse(&self, channel: usize, photo: &Rgb) -> Option<Ellipse> {
+        let plane = &self.planes[channel];
+        let scale = self.scale();
+        let (left, top) = (self.cx - self.side / 2.0, self.cy - self.side / 2.0);
+        let lies_within = |at: f64, from: f64, photo: usize| {
+            let (low, high) = (-from / scale, (photo as f64 - from) / scale);
+            at > low.max(0.0) + BORDER && at < high.min(plane.width as f64) - BORDER
+        };
+        let mut points = geometry::contour(plane, 0.5);
+        points.retain(|(x, y)| lies_within(*x, left, photo.width) && lies_within(*y, top, photo.height));
+        geometry::fit_ellipse_robust(&points).map(|e| self.to_photo(&e))
     }
 
     fn mask(&self, photo: &Rgb) -> Gray {
