@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use self::units::{Bytes, Span};
 
 pub mod load;
+pub mod schema;
 pub mod units;
+pub mod validate;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -176,11 +178,13 @@ pub struct Quality {
     pub min_confidence: f64,
     /// px, limbus diameter.
     pub min_iris_diameter: f64,
-    /// Variance of the Laplacian inside the iris at a fixed scale.
+    /// %, fine detail / coarse detail of the visible iris at a fixed scale.
     pub min_sharpness: f64,
     /// Mean L* inside the iris, 0..100.
     pub min_lightness: f64,
     pub max_lightness: f64,
+    /// Iris pixels with two channels burnt out / visible iris, 0..1.
+    pub max_clipped: f64,
     /// Glare / iris mask, 0..1.
     pub max_glare: f64,
     /// Visible iris / whole limbus disc, 0..1.
@@ -387,15 +391,16 @@ impl Default for Quality {
             mode: QualityMode::Gate,
             min_confidence: 0.5,
             min_iris_diameter: 60.0,
-            min_sharpness: 4.0,
-            min_lightness: 3.0,
-            max_lightness: 85.0,
-            max_glare: 0.25,
-            min_usable_area: 0.35,
-            min_inside: 0.7,
+            min_sharpness: 20.0,
+            min_lightness: 2.0,
+            max_lightness: 75.0,
+            max_clipped: 0.15,
+            max_glare: 0.35,
+            min_usable_area: 0.4,
+            min_inside: 0.75,
             min_pupil_ratio: 0.1,
             max_pupil_ratio: 0.8,
-            max_gaze: 50.0,
+            max_gaze: 55.0,
         }
     }
 }

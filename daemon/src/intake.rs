@@ -1,14 +1,42 @@
 //! The one way in: limits -> fsynced file -> store -> acknowledge. Camera, folder and HTTP all use it.
 //!
-//! INTERFACE DRAFT (bodies follow).
+//! ```text
+//! begin: room on the disk? -> blobs/in/<uuid>   write: bytes go there, hashed and counted as they come
+//! finish: fsync -> decode it whole (is it a picture?) -> linked as blobs/<aa>/<sha256>, folder fsynced -> Photo row committed
+//! ```
+//! An upload that is dropped on the way leaves nothing; one that is cut off by a power cut leaves a file in `blobs/in/`, which the next
+//! start removes.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use sha2::{Digest, Sha256 as Hasher};
+use tokio::{
+    fs::File,
+    io::AsyncWriteExt,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use uuid::Uuid;
 
 use crate::{
     domain::{
-        ids::UserId,
+        fault::{Code, Fault},
+        ids::{Sha256, UserId},
         photo::{ClientInfo, Photo, Source},
     },
-    store::{Idempotency, Store, StoreError},
+    imaging::decode::{self, Header, Limits},
+    store::{self, Idempotency, NewPhoto, Store, StoreError, blobs},
 };
+
+/// Photos that are decoded at once: each may need some hundred MB.
+const CHECKS: usize = 2;
+/// Photos on their way in at once, waiting ones included; the next one is told that the device is busy.
+const UPLOADS: usize = 64;
+/// Bytes gathered before they are written.
+const WRITE_BUFFER: usize = 256 << 10;
 
 /// Who sends, and what is said about the photo.
 pub struct Incoming {
@@ -24,14 +52,30 @@ pub enum IntakeError {
     TooLarge { limit: u64 },
     /// Not an image, damaged, or above the pixel limit: the fault says which (its code is one of the file codes).
     #[error("{0}")]
-    Refused(crate::domain::fault::Fault),
-    /// Too many photos are being checked at once.
+    Refused(Fault),
+    /// Too many photos are on their way in.
     #[error("the device is busy")]
     Busy,
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
     #[error("the photo could not be written: {0}")]
-    Io(#[from] std::io::Error),
+    Io(io::Error),
+}
+
+impl From<StoreError> for IntakeError {
+    fn from(e: StoreError) -> Self {
+        match e {
+            StoreError::Io(e) => e.into(),
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl From<io::Error> for IntakeError {
+    fn from(e: io::Error) -> Self {
+        // The filesystem filled up under us: to the sender that is the same as the reserve.
+        if store::is_full(&e) { Self::Store(StoreError::DiskReserve { free: 0, reserve: 0 }) } else { Self::Io(e) }
+    }
 }
 
 /// A photo that is on disk and in the store.
@@ -43,31 +87,141 @@ pub struct Accepted {
 }
 
 #[derive(Clone)]
-pub struct Intake {}
+pub struct Intake {
+    store: Store,
+    max_upload: u64,
+    limits: Limits,
+    uploads: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
+}
 
-/// A photo on its way in: bytes go to a temporary file, hashed as they come. Dropped: the file is removed.
-pub struct Upload {}
+/// A photo on its way in. Dropped: the file is removed.
+pub struct Upload {
+    path: Temporary,
+    file: File,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    bytes: u64,
+    limit: u64,
+    _place: OwnedSemaphorePermit,
+}
 
-#[allow(clippy::todo, unused_variables)]
-impl Intake {
-    pub fn new(store: Store, max_upload: u64, max_pixels: u64) -> Self {
-        todo!()
-    }
-    /// `declared`: Content-Length, where known.
-    pub async fn begin(&self, declared: Option<u64>) -> Result<Upload, IntakeError> {
-        todo!()
-    }
-    pub async fn finish(&self, upload: Upload, incoming: Incoming) -> Result<Accepted, IntakeError> {
-        todo!()
-    }
-    pub async fn accept_bytes(&self, bytes: Vec<u8>, incoming: Incoming) -> Result<Accepted, IntakeError> {
-        todo!()
+/// A file that goes when nobody holds it any more.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Err(e) = blobs::remove(&self.0) {
+            tracing::warn!(error = %e, "a temporary file stays until the next start");
+        }
     }
 }
 
-#[allow(clippy::todo, unused_variables)]
+impl Intake {
+    pub fn new(store: Store, max_upload: u64, max_pixels: u64) -> Self {
+        let semaphore = |n| Arc::new(Semaphore::new(n));
+        Self { store, max_upload, limits: Limits { max_pixels }, uploads: semaphore(UPLOADS), checks: semaphore(CHECKS) }
+    }
+
+    pub fn max_upload(&self) -> u64 {
+        self.max_upload
+    }
+
+    /// `declared`: Content-Length, where known.
+    pub async fn begin(&self, declared: Option<u64>) -> Result<Upload, IntakeError> {
+        if declared.is_some_and(|d| d > self.max_upload) {
+            return Err(IntakeError::TooLarge { limit: self.max_upload });
+        }
+        let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| IntakeError::Busy)?;
+        self.store.admit(declared.unwrap_or(0)).await?;
+        let path = Temporary(blobs::incoming_dir(self.store.state_dir()).join(Uuid::now_v7().to_string()));
+        let file = File::create(&path.0).await?;
+        let buffer = Vec::with_capacity(WRITE_BUFFER);
+        Ok(Upload { path, file, hasher: Hasher::new(), buffer, bytes: 0, limit: self.max_upload, _place: place })
+    }
+
+    pub async fn finish(&self, mut upload: Upload, incoming: Incoming) -> Result<Accepted, IntakeError> {
+        if upload.bytes == 0 {
+            return Err(IntakeError::Refused(Fault::new(Code::EmptyFile, "0 bytes")));
+        }
+        upload.flush().await?;
+        upload.file.sync_all().await?;
+        let sha256 = Sha256(std::mem::take(&mut upload.hasher).finalize().into());
+        self.store.admit(0).await?;
+        let header = self.check(&upload.path.0).await?;
+        let new = || NewPhoto {
+            user_id: incoming.user_id.clone(),
+            sha256,
+            bytes: upload.bytes,
+            width: header.width,
+            height: header.height,
+            content_type: header.format,
+            source: incoming.source,
+            client: ClientInfo { captured_at: incoming.client.captured_at.or(header.captured_at), ..incoming.client.clone() },
+        };
+        loop {
+            self.place(sha256, &upload.path.0).await?;
+            match self.store.add_photo(new(), incoming.idempotency.clone()).await {
+                // A delete of the same bytes came in between: our own copy takes the place again.
+                Err(StoreError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
+                other => return Ok(other.map(|(photo, fresh)| Accepted { photo, fresh })?),
+            }
+        }
+    }
+
+    pub async fn accept_bytes(&self, bytes: Vec<u8>, incoming: Incoming) -> Result<Accepted, IntakeError> {
+        let mut upload = self.begin(Some(bytes.len() as u64)).await?;
+        upload.write(&bytes).await?;
+        drop(bytes);
+        self.finish(upload, incoming).await
+    }
+
+    /// Decodes the whole file once: what is acknowledged can be worked on.
+    async fn check(&self, path: &Path) -> Result<Header, IntakeError> {
+        let _turn = Arc::clone(&self.checks).acquire_owned().await.map_err(|_| IntakeError::Busy)?;
+        let (path, limits) = (path.to_owned(), self.limits);
+        let checked = tokio::task::spawn_blocking(move || -> io::Result<_> {
+            let bytes = std::fs::read(path)?;
+            // A decoder that panics on some file must cost that file alone.
+            Ok(std::panic::catch_unwind(|| decode::check(&bytes, &limits)))
+        });
+        match checked.await.map_err(|e| io::Error::other(e.to_string()))?? {
+            Ok(Ok(header)) => Ok(header),
+            Ok(Err(e)) => Err(IntakeError::Refused(e.fault())),
+            Err(_) => Err(IntakeError::Refused(Fault::new(Code::ImageCorrupt, "the decoder panicked"))),
+        }
+    }
+
+    async fn place(&self, sha256: Sha256, tmp: &Path) -> Result<(), IntakeError> {
+        let (state, tmp) = (self.store.state_dir().to_owned(), tmp.to_owned());
+        let placed = tokio::task::spawn_blocking(move || blobs::place(&state, &sha256, &tmp));
+        Ok(placed.await.map_err(|e| io::Error::other(e.to_string()))??)
+    }
+}
+
 impl Upload {
     pub async fn write(&mut self, chunk: &[u8]) -> Result<(), IntakeError> {
-        todo!()
+        self.bytes += chunk.len() as u64;
+        if self.bytes > self.limit {
+            return Err(IntakeError::TooLarge { limit: self.limit });
+        }
+        self.hasher.update(chunk);
+        self.buffer.extend_from_slice(chunk);
+        if self.buffer.len() >= WRITE_BUFFER {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// SHA-256 of the bytes so far: for Idempotency-Keys, which cover the body.
+    pub fn sha256(&self) -> Sha256 {
+        Sha256(self.hasher.clone().finalize().into())
+    }
+
+    async fn flush(&mut self) -> Result<(), IntakeError> {
+        self.file.write_all(&self.buffer).await?;
+        self.file.flush().await?;
+        self.buffer.clear();
+        Ok(())
     }
 }

@@ -30,6 +30,7 @@ pub enum FramePixels {
 
 #[derive(Debug, Clone)]
 pub struct Frame {
+    /// px; 0 where a `File` was not looked into.
     pub width: u32,
     pub height: u32,
     pub pixels: FramePixels,
@@ -54,6 +55,10 @@ pub enum CameraError {
 pub trait FrameSource: Send {
     /// The next fresh frame; frames that waited in a queue are dropped.
     fn next(&mut self, timeout: Duration) -> Result<Frame, CameraError>;
+    /// The newest picture there is, for a capture: a folder gives its newest photo, also one that `next` gave before.
+    fn newest(&mut self, timeout: Duration) -> Result<Frame, CameraError> {
+        self.next(timeout)
+    }
 }
 
 /// Opens (and opens again, after an unplug) one configured camera.

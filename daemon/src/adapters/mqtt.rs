@@ -1,1 +1,418 @@
-//! (comes with its own commit)
+//! The broker, over rumqttc's MQTT v5: [`EventSink`] with an answer for each message.
+//!
+//! ```text
+//!            CONNACK + SUBACK              broken: every waiting publish fails
+//! [away] ------------------------> [connected] ------------------------------> [away] 0.5 s .. 2 s, again
+//!                                       | close: last message, its PUBACK, DISCONNECT
+//!                                       +------------------------------------> [closed]
+//! ```
+//!
+//! Invariants:
+//! - A connection has its own client, event loop and table of waiting publishes, and takes them with it when it breaks. rumqttc drops
+//!   what waits when the broker knows no session, and a packet id that collides can hang its loop: nothing of an old connection is
+//!   carried into a new one. The caller hears of the failure and publishes again (at least once).
+//! - rumqttc gives no future for a PUBACK. It says in which order publishes left (`Outgoing::Publish(id)`, the order in which they were
+//!   queued) and which id was acknowledged; the table puts the two together.
+//! - The event loop's future is never dropped half way: a packet that was taken from the queue, but not yet written, would be lost.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use rand::Rng;
+use rumqttc::{
+    Outgoing, TlsConfiguration, Transport,
+    v5::{
+        AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
+        mqttbytes::{
+            QoS,
+            v5::{ConnectProperties, Filter, LastWill, PubAck, PubAckReason, SubscribeReasonCode},
+        },
+    },
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::ports::{EventSink, Message, Qos, SinkError};
+
+/// A dead broker is noticed after at most two of these.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// TCP, TLS and CONNACK together; with the longest pause it stays below the 5 s in which a broker that returns is found.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Publishes that are queued or wait for their PUBACK; others wait for a place. Small, so that a break fails few.
+const IN_FLIGHT: usize = 32;
+/// rumqttc's queue: the publishes in flight, SUBSCRIBE and DISCONNECT always find room.
+const QUEUE: usize = IN_FLIGHT + 4;
+/// Commands and greetings that nobody took yet; further ones are dropped.
+const INCOMING: usize = 64;
+/// Largest packet that the broker may send us, bytes; a command is a few hundred.
+const MAX_INCOMING_BYTES: u32 = 64 << 10;
+
+/// Where the broker is and who we are. Secrets come read from their files.
+#[derive(Clone)]
+pub struct Options {
+    /// `mqtt://host[:1883]` or `mqtts://host[:8883]`.
+    pub url: String,
+    /// Empty: anonymous.
+    pub username: String,
+    pub password: String,
+    /// PEM; None: the device's own CA certificates.
+    pub ca: Option<Vec<u8>>,
+    /// PEM: certificate chain and key of this client.
+    pub client_cert: Option<(Vec<u8>, Vec<u8>)>,
+    /// One device, one id: a second connection with the same id throws the first one out.
+    pub client_id: String,
+    /// What the broker says in our name when we vanish.
+    pub will: Message,
+    pub subscriptions: Vec<String>,
+}
+
+/// Why the options cannot work; nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum BadOptions {
+    #[error("{0:?} is not a broker's address; write it as mqtt://host:1883 or mqtts://host:8883, without user or password")]
+    Url(String),
+    #[error("the {what} cannot be used: {why}")]
+    Tls { what: &'static str, why: String },
+}
+
+/// Who waits for a publish.
+type Waiter = oneshot::Sender<Result<(), SinkError>>;
+
+/// One connection: its client and the publishes that wait.
+struct Connection {
+    client: AsyncClient,
+    /// Queued, in order; rumqttc has not said yet under which id.
+    queued: VecDeque<Waiter>,
+    /// Sent with this id, PUBACK outstanding.
+    sent: HashMap<u16, Waiter>,
+    /// Bytes that the broker takes at most.
+    max_packet: usize,
+}
+
+struct Shared {
+    /// None: away.
+    connection: Mutex<Option<Connection>>,
+    places: Semaphore,
+    connected: watch::Sender<bool>,
+    /// No new connection after this.
+    closing: watch::Sender<bool>,
+}
+
+/// The broker. Dropped without [`EventSink::close`], the connection breaks and the broker publishes the will.
+pub struct MqttSink {
+    shared: Arc<Shared>,
+    incoming: Mutex<Option<mpsc::Receiver<Message>>>,
+    task: JoinHandle<()>,
+}
+
+impl MqttSink {
+    /// Starts to connect, and keeps connecting, on the current tokio runtime.
+    pub fn start(options: Options) -> Result<Self, BadOptions> {
+        let prepared = prepare(&options)?;
+        let (tx, rx) = mpsc::channel(INCOMING);
+        let shared = Arc::new(Shared {
+            connection: Mutex::new(None),
+            places: Semaphore::new(IN_FLIGHT),
+            connected: watch::channel(false).0,
+            closing: watch::channel(false).0,
+        });
+        let task = tokio::spawn(keep_connected(shared.clone(), prepared, options.subscriptions, tx));
+        Ok(Self { shared, incoming: Mutex::new(Some(rx)), task })
+    }
+}
+
+impl Drop for MqttSink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl EventSink for MqttSink {
+    fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let _place = self.shared.places.acquire().await.map_err(|_| away("closed"))?;
+            let answer = self.shared.queue(message)?;
+            answer.await.unwrap_or_else(|_| Err(away("the connection broke")))
+        })
+    }
+
+    fn connected(&self) -> watch::Receiver<bool> {
+        self.shared.connected.subscribe()
+    }
+
+    fn incoming(&self) -> Option<mpsc::Receiver<Message>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn close(&self, last: Message, limit: Duration) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let mut connected = self.shared.connected.subscribe();
+            let goodbye = async {
+                if let Err(error) = self.publish(last).await {
+                    tracing::debug!(%error, "the last message was not taken; the broker will publish the will");
+                    return;
+                }
+                if let Some(connection) = &*self.shared.lock() {
+                    let _ = connection.client.try_disconnect();
+                }
+                let _ = connected.wait_for(|up| !up).await;
+            };
+            // Said before, not after: when the broker answers DISCONNECT by hanging up, nobody may connect again.
+            self.shared.closing.send_replace(true);
+            if tokio::time::timeout(limit, goodbye).await.is_err() {
+                tracing::debug!("the broker did not take our goodbye in time");
+            }
+            self.task.abort();
+            self.shared.broken("closed");
+        })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Connection>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues under the lock: the order of `queued` is the order in rumqttc's queue.
+    fn queue(&self, message: Message) -> Result<oneshot::Receiver<Result<(), SinkError>>, SinkError> {
+        let mut guard = self.lock();
+        let connection = guard.as_mut().ok_or_else(|| away("not connected"))?;
+        // A packet above the broker's limit would end the connection, again and again.
+        if message.topic.len() + message.payload.len() + 64 > connection.max_packet {
+            return Err(away("the message is larger than the broker takes"));
+        }
+        let qos = match message.qos {
+            Qos::AtMostOnce => QoS::AtMostOnce,
+            Qos::AtLeastOnce => QoS::AtLeastOnce,
+        };
+        let queued = connection.client.try_publish(message.topic, qos, message.retain, message.payload);
+        queued.map_err(|_| away("the queue is full or the topic is not valid"))?;
+        let (tx, rx) = oneshot::channel();
+        connection.queued.push_back(tx);
+        Ok(rx)
+    }
+
+    /// A publish left under this id; 0 is QoS 0, which is done with that.
+    fn left(&self, id: u16) {
+        if let Some(connection) = self.lock().as_mut()
+            && let Some(waiter) = connection.queued.pop_front()
+        {
+            if id == 0 {
+                let _ = waiter.send(Ok(()));
+            } else {
+                connection.sent.insert(id, waiter);
+            }
+        }
+    }
+
+    fn acknowledged(&self, ack: &PubAck) {
+        let waiter = self.lock().as_mut().and_then(|connection| connection.sent.remove(&ack.pkid));
+        let verdict = match ack.reason {
+            PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
+            reason => Err(SinkError(format!("the broker refuses the message: {reason:?}"))),
+        };
+        if let Some(waiter) = waiter {
+            let _ = waiter.send(verdict);
+        }
+    }
+
+    /// Everything that waits on this connection fails.
+    fn broken(&self, why: &str) {
+        self.connected.send_if_modified(|up| std::mem::replace(up, false));
+        if let Some(connection) = self.lock().take() {
+            for waiter in connection.queued.into_iter().chain(connection.sent.into_values()) {
+                let _ = waiter.send(Err(away(why)));
+            }
+        }
+    }
+}
+
+fn away(why: &str) -> SinkError {
+    SinkError(why.to_owned())
+}
+
+async fn keep_connected(shared: Arc<Shared>, options: MqttOptions, subscriptions: Vec<String>, incoming: mpsc::Sender<Message>) {
+    let mut closing = shared.closing.subscribe();
+    let mut pause = FIRST_PAUSE;
+    let mut said = String::new();
+    while !*closing.borrow_and_update() {
+        let why = one_connection(&shared, &options, &subscriptions, &incoming).await;
+        let was_up = *shared.connected.borrow();
+        shared.broken(&why);
+        // Said once for each reason: a broker that is away for a night would fill the log.
+        if was_up || said != why {
+            tracing::warn!(reason = %why, "the broker is away; trying again");
+            said = why;
+        }
+        pause = if was_up { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+        let jitter = rand::rng().random_range(0.7..=1.0);
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            _ = closing.changed() => {}
+        }
+    }
+}
+
+/// From the TCP connection to its end; gives the reason of the end.
+async fn one_connection(shared: &Shared, options: &MqttOptions, subscriptions: &[String], incoming: &mpsc::Sender<Message>) -> String {
+    let (client, mut events) = AsyncClient::new(options.clone(), QUEUE);
+    let mut client = Some(client);
+    loop {
+        match next_event(&mut events).await {
+            Err(why) => return why,
+            Ok(Event::Incoming(Incoming::ConnAck(ack))) => {
+                let Some(client) = client.take() else { return "two CONNACKs".to_owned() };
+                let filters = subscriptions.iter().map(|topic| Filter::new(topic.clone(), QoS::AtLeastOnce));
+                if !subscriptions.is_empty() && client.try_subscribe_many(filters).is_err() {
+                    return "a subscription is not a valid topic".to_owned();
+                }
+                let max_packet = ack.properties.and_then(|p| p.max_packet_size).map_or(usize::MAX, |n| n as usize);
+                *shared.lock() = Some(Connection { client, queued: VecDeque::new(), sent: HashMap::new(), max_packet });
+                if subscriptions.is_empty() {
+                    up(shared);
+                }
+            }
+            Ok(Event::Incoming(Incoming::SubAck(ack))) => {
+                // A broker whose rules forbid a subscription still takes our messages.
+                if ack.return_codes.iter().any(|code| !matches!(code, SubscribeReasonCode::Success(_))) {
+                    tracing::warn!("the broker refuses a subscription; commands and greetings may not arrive");
+                }
+                up(shared);
+            }
+            Ok(Event::Incoming(Incoming::PubAck(ack))) => {
+                shared.acknowledged(&ack);
+                // rumqttc forgets a publish that waits for this id when its holder was refused: only a new connection frees it.
+                if ack.reason != PubAckReason::Success && events.state.collision.is_some() {
+                    return "a packet id is blocked".to_owned();
+                }
+            }
+            Ok(Event::Incoming(Incoming::Publish(publish))) => {
+                let message = Message {
+                    topic: String::from_utf8_lossy(&publish.topic).into_owned(),
+                    payload: publish.payload.to_vec(),
+                    qos: if publish.qos == QoS::AtMostOnce { Qos::AtMostOnce } else { Qos::AtLeastOnce },
+                    retain: publish.retain,
+                };
+                if incoming.try_send(message).is_err() {
+                    tracing::warn!("a message from the broker was dropped: {INCOMING} wait already");
+                }
+            }
+            Ok(Event::Outgoing(Outgoing::Publish(id))) => shared.left(id),
+            Ok(Event::Outgoing(Outgoing::Disconnect)) => return "closed".to_owned(),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn up(shared: &Shared) {
+    if !shared.connected.send_replace(true) {
+        tracing::info!("connected to the broker");
+    }
+}
+
+/// A ping makes an event at least each keep-alive. A poll that takes two is stuck in a write that nobody reads.
+async fn next_event(events: &mut EventLoop) -> Result<Event, String> {
+    let limit = CONNECT_TIMEOUT + events.options.keep_alive() * 2;
+    match tokio::time::timeout(limit, events.poll()).await {
+        Err(_) => Err("no sign of life".to_owned()),
+        Ok(Err(ConnectionError::ConnectionRefused(code))) => Err(format!("the broker refuses us: {code:?}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok(event)) => Ok(event),
+    }
+}
+
+fn prepare(options: &Options) -> Result<MqttOptions, BadOptions> {
+    let (tls, host, port) = split_url(&options.url).ok_or_else(|| BadOptions::Url(without_user(&options.url)))?;
+    let mut mqtt = MqttOptions::new(&options.client_id, host, port);
+    mqtt.set_keep_alive(KEEP_ALIVE)
+        .set_clean_start(true)
+        .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
+        .set_connect_properties(ConnectProperties { max_packet_size: Some(MAX_INCOMING_BYTES), ..ConnectProperties::new() })
+        .set_outgoing_inflight_upper_limit(2 * IN_FLIGHT as u16);
+    let will = &options.will;
+    mqtt.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, will.retain, None));
+    if !options.username.is_empty() {
+        mqtt.set_credentials(&options.username, &options.password);
+    }
+    if tls {
+        mqtt.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(tls_config(options)?))));
+    }
+    Ok(mqtt)
+}
+
+/// (TLS, host, port). IPv6 addresses keep their brackets.
+fn split_url(url: &str) -> Option<(bool, &str, u16)> {
+    let (tls, rest) = match url.split_once("://")? {
+        ("mqtt", rest) => (false, rest),
+        ("mqtts", rest) => (true, rest),
+        _ => return None,
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (rest, if tls { 8883 } else { 1883 }),
+    };
+    let plain = !host.is_empty() && !host.contains(['@', '/', '?', '#']) && (host.starts_with('[') || !host.contains(':'));
+    plain.then_some((tls, host, port))
+}
+
+/// The address as an error may show it: what stands before an `@` could be a password.
+fn without_user(url: &str) -> String {
+    url.rsplit_once('@').map_or_else(|| url.to_owned(), |(_, host)| format!("...@{host}"))
+}
+
+/// With a CA given, it alone is trusted: a broker's certificate from elsewhere is no broker of this clinic.
+fn tls_config(options: &Options) -> Result<ClientConfig, BadOptions> {
+    let bad = |what, why: String| BadOptions::Tls { what, why };
+    let mut roots = RootCertStore::empty();
+    match &options.ca {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let certificate = certificate.map_err(|e| bad("CA file", e.to_string()))?;
+                roots.add(certificate).map_err(|e| bad("CA file", e.to_string()))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err(bad("CA file", "there is no certificate in it".to_owned()));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| bad("TLS provider", e.to_string()))?
+        .with_root_certificates(roots);
+    let Some((chain, key)) = &options.client_cert else { return Ok(builder.with_no_client_auth()) };
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|e| bad("client certificate", e.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| bad("client key", e.to_string()))?;
+    builder.with_client_auth_cert(chain, key).map_err(|e| bad("client certificate", e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_address_is_taken_apart_and_one_with_a_password_is_refused_without_showing_it() {
+        assert_eq!(split_url("mqtt://broker"), Some((false, "broker", 1883)));
+        assert_eq!(split_url("mqtts://broker.lan:8884/"), Some((true, "broker.lan", 8884)));
+        assert_eq!(split_url("mqtt://[::1]:1883"), Some((false, "[::1]", 1883)));
+        assert_eq!(split_url("mqtts://[::1]"), Some((true, "[::1]", 8883)));
+        for bad in ["", "broker:1883", "http://broker", "mqtt://", "mqtt://broker:x", "mqtt://u:secret@broker", "mqtt://::1:1883"] {
+            assert_eq!(split_url(bad), None, "{bad}");
+        }
+        assert!(!BadOptions::Url(without_user("mqtt://u:secret@broker")).to_string().contains("secret"));
+    }
+}

@@ -227,7 +227,7 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound(what) => Self::not_found(what),
             StoreError::Refused(_) => Self::new(Kind::JobFinished, detail),
             StoreError::QueueFull { .. } => Self::new(Kind::QueueFull, detail),
-            StoreError::DiskReserve { .. } => Self::new(Kind::DiskReserve, detail),
+            StoreError::DiskReserve { .. } | StoreError::OverCap { .. } => Self::new(Kind::DiskReserve, detail),
             StoreError::PhotoInUse => Self::new(Kind::PhotoInUse, detail),
             StoreError::OriginalEvicted => Self::new(Kind::OriginalEvicted, detail),
             StoreError::IdempotencyMismatch => Self::new(Kind::IdempotencyMismatch, detail),

@@ -46,6 +46,7 @@ mod results;
 mod routes;
 pub mod serve;
 mod session;
+mod ui;
 mod views;
 mod ws;
 

@@ -13,7 +13,7 @@ use axum::{
 use super::{
     Api, capture, device, docs,
     error::{ApiError, Kind},
-    events, health, layers, photos, processing, results, session, ws,
+    events, health, layers, photos, processing, results, session, ui, ws,
 };
 
 /// One method of one address.
@@ -74,7 +74,7 @@ fn table() -> Vec<Op> {
 
 pub fn router(api: Arc<Api>) -> Router {
     let calls = table().into_iter().fold(Router::new(), |router, op| router.route(op.path, op.route));
-    with_refusals(calls.with_state(api.clone()))
+    with_refusals(calls.with_state(api.clone()).merge(ui::router()))
         .layer(DefaultBodyLimit::disable()) // each handler has its own, stricter one
         .layer(middleware::from_fn_with_state(api, layers::around))
 }

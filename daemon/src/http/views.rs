@@ -24,12 +24,12 @@ use crate::domain::{
     stage::{Stage, StepMs},
 };
 
-/// How a caller wants its links.
+/// Under which address the caller reached us, and which links it can follow.
 pub struct Base {
-    /// Scheme and authority under which the caller reached us; the device's links begin with it.
-    origin: String,
-    /// `?urls=device`: links of this device while the files are here, the bucket's afterwards. For the page, which may load nothing from elsewhere.
-    device_first: bool,
+    /// Scheme and authority; links begin with it.
+    url: String,
+    /// `?urls=device`: links of this device while its files are here, for pages whose policy lets them load nothing from a bucket.
+    device_only: bool,
 }
 
 impl FromRequestParts<Arc<Api>> for Base {
@@ -38,8 +38,8 @@ impl FromRequestParts<Arc<Api>> for Base {
         let scheme = if api.tls { "https" } else { "http" };
         let listen = api.listen.to_string();
         let host = parts.headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or(&listen);
-        let device_first = parts.uri.query().is_some_and(|q| q.split('&').any(|p| p == "urls=device"));
-        Ok(Self { origin: format!("{scheme}://{host}"), device_first })
+        let device_only = parts.uri.query().is_some_and(|q| q.split('&').any(|pair| pair == "urls=device"));
+        Ok(Self { url: format!("{scheme}://{host}"), device_only })
     }
 }
 
@@ -169,12 +169,12 @@ fn live(job: &Job, tick: Option<ProgressTick>) -> (Option<Stage>, u8) {
 async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {
     let life = SignedDuration::try_from(api.presign_ttl).unwrap_or(SignedDuration::from_mins(15));
     let expires = api.clock.now().checked_add(life).unwrap_or(Timestamp::MAX);
-    let on_device = |file: &str| format!("{}{}", base.origin, api.signer.link(job.id, file, expires.as_second()));
+    let on_device = |file: &str| format!("{}{}", base.url, api.signer.link(job.id, file, expires.as_second()));
     let local = job.artifacts.as_ref().is_some_and(|a| a.on_disk);
     let mut links = Links::default();
 
     if job.artifacts.is_some() {
-        if job.upload == UploadStatus::Uploaded && !(local && base.device_first) {
+        if job.upload == UploadStatus::Uploaded && api.bucket.is_some() && !(local && base.device_only) {
             links.result_url = presigned(api, &job.s3_key(".jpg")).await;
             links.mask_url = presigned(api, &job.s3_key(".png")).await;
             links.report_url = presigned(api, &job.s3_key(".json")).await;

@@ -1,3 +1,16 @@
 //! Pixels, pure: no I/O beyond byte slices and writers that are handed in, no clock, no store.
 
+pub mod clahe;
+pub mod decode;
+pub mod encode;
+pub mod geometry;
+pub mod highlights;
+pub mod inpaint;
+pub mod mask;
+pub mod metadata;
+pub mod quality;
 pub mod raster;
+pub mod resize;
+pub mod segment;
+pub mod synth;
+pub mod tile;

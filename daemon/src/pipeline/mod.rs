@@ -1,15 +1,42 @@
 //! The pipeline: load, segment, reflections, enhance, save. One file a stage; this one runs them, reports progress, honours stop.
+//!
+//! ```text
+//!   original --load--> upright photo --segment--> mask, limbus, pupil, quality --reflections--> cleaned photo
+//!                                        | gate: a quality_issue ends here
+//!   <out> <--save, rename-- <out>.tmp <--enhance: rows, as they are made, into image.jpg--
+//! ```
+//!
+//! Invariants: the original is only read; a folder with its final name is complete and on the platter; a run that ends any other way
+//! than in [`Done`] leaves nothing behind (what a killed process leaves, `<out>.tmp`, the next run of the job removes). Synchronous:
+//! it lives on a worker's OS thread. No picture of the result's size is held: it is made and encoded row by row.
 
-use std::path::PathBuf;
+use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::domain::{
-    fault::Fault,
-    ids::Sha256,
-    photo::Source,
-    report::Report,
-    stage::{Stage, StepMs},
-    transition::Outcome,
+use crate::{
+    domain::{
+        fault::Fault,
+        ids::Sha256,
+        job::Artifacts,
+        photo::Source,
+        report::{NOTICE, Report, ReportFiles, SCHEMA},
+        stage::{Stage, StepMs},
+        transition::Outcome,
+    },
+    inference::Engine,
+    ports::{Clock, ModelError},
 };
+
+mod dereflect;
+mod enhance;
+mod eyenet;
+mod load;
+mod network;
+pub mod process;
+mod save;
+mod segment;
+mod settings;
+
+pub use settings::Settings;
 
 /// One photo to work on.
 pub struct Input {
@@ -46,4 +73,147 @@ pub enum Ended {
 pub struct Done {
     pub outcome: Outcome,
     pub report: Report,
+}
+
+/// What runs photos. Cheap to share; each run is independent of the others.
+pub struct Pipeline {
+    settings: Settings,
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+}
+
+impl Pipeline {
+    pub fn new(settings: Settings, engine: Engine, clock: Arc<dyn Clock>) -> Self {
+        Self { settings, engine, clock }
+    }
+
+    /// From the original to a complete folder. Blocking; seconds.
+    pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
+        let now = self.clock.mono();
+        let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };
+        self.stages(input, &mut steps).map_err(|halt| match halt {
+            Halt::Stop => Ended::Stopped,
+            Halt::Fault(fault) => Ended::Fault(fault, steps.finished()),
+        })
+    }
+
+    fn stages(&self, input: &Input, steps: &mut Steps<'_>) -> Result<Done, Halt> {
+        steps.enter(Stage::Load)?;
+        let load::Loaded { mut photo, facts } = load::run(input, &self.settings)?;
+
+        steps.enter(Stage::Segment)?;
+        let eye = segment::run(&photo, &self.settings, &self.engine, steps)?;
+
+        steps.enter(Stage::Reflections)?;
+        let cleaned = dereflect::run(&mut photo, &eye, &self.settings, steps)?;
+
+        steps.enter(Stage::Enhance)?;
+        let folder = save::Folder::create(&input.out)?; // removed again when it is dropped unfinished
+        let enhanced = enhance::run(photo, &eye, &self.settings, &self.engine, &folder, steps)?;
+
+        steps.enter(Stage::Save)?;
+        let (crop, scale) = (enhanced.crop, enhanced.scale);
+        let mask = save::mask(&folder, &eye.mask, crop, scale, steps)?;
+        let synthetic = save::synthetic(&folder, &cleaned.made_up, crop, scale, steps)?;
+        save::thumb(&folder, &enhanced.thumb)?;
+        let files = ReportFiles { image: enhanced.image, mask, synthetic };
+        let step_ms = steps.finished();
+        let report = Report {
+            schema: SCHEMA,
+            program: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            created_at: self.clock.now(),
+            notice: NOTICE.to_owned(),
+            photo: facts,
+            crop,
+            scale,
+            iris: eye.iris,
+            quality: eye.quality.metrics.clone(),
+            verdict: eye.quality.verdict,
+            warnings: eye.warnings,
+            reflections: cleaned.facts,
+            enhance: enhanced.facts,
+            step_ms,
+            processing_time_ms: millis(self.clock.mono().saturating_sub(steps.begun)),
+            files: files.clone(),
+        };
+        let (report_sha256, report_bytes) = save::report(&folder, &report)?;
+        steps.at(0.9)?;
+        folder.finish()?;
+        let outcome = Outcome {
+            artifacts: Artifacts { files, report_sha256, report_bytes, on_disk: true },
+            quality: eye.quality,
+            step_ms,
+            processing_time_ms: report.processing_time_ms,
+            cached: false,
+        };
+        Ok(Done { outcome, report })
+    }
+}
+
+/// Why a stage did not end.
+#[derive(Debug)]
+enum Halt {
+    Stop,
+    Fault(Fault),
+}
+
+impl From<Stop> for Halt {
+    fn from(Stop: Stop) -> Self {
+        Halt::Stop
+    }
+}
+
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Self {
+        Halt::Fault(fault)
+    }
+}
+
+impl From<ModelError> for Halt {
+    fn from(e: ModelError) -> Self {
+        Halt::Fault(Fault::new(e.code, e.detail))
+    }
+}
+
+/// The step that runs, its clock, and the way to whoever watches.
+struct Steps<'a> {
+    watch: &'a dyn Watch,
+    clock: &'a dyn Clock,
+    begun: Duration,
+    current: Option<(Stage, Duration)>,
+    ms: StepMs,
+    /// Highest share of the current step that was reported: progress never falls.
+    reached: Cell<f32>,
+}
+
+impl Steps<'_> {
+    /// Ends the step that ran, begins the next.
+    fn enter(&mut self, stage: Stage) -> Result<(), Halt> {
+        self.ms = self.finished();
+        self.current = Some((stage, self.clock.mono()));
+        self.reached.set(0.0);
+        self.watch.enter(stage, self.ms)?;
+        Ok(self.at(0.0)?)
+    }
+
+    /// A checkpoint; `done`: share of the current step, 0..1.
+    fn at(&self, done: f32) -> Result<(), Stop> {
+        let stage = self.current.map_or(Stage::Load, |(stage, _)| stage);
+        self.reached.set(self.reached.get().max(done));
+        self.watch.checkpoint(stage, self.reached.get())
+    }
+
+    /// The times of the steps that ran, the current one's until now.
+    fn finished(&self) -> StepMs {
+        let mut ms = self.ms;
+        if let Some((stage, since)) = self.current {
+            ms.set(stage, millis(self.clock.mono().saturating_sub(since)));
+        }
+        ms
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,357 +1,277 @@
 //! The store: one door to everything that must survive.
 //!
-//! INTERFACE DRAFT (bodies follow). Every async write is answered only after its journal frame was fsynced.
+//! Constraints
+//! 1. Every async write is answered only after its journal frame is on the platter (one fsync for all who wait: `commit.rs`).
+//! 2. A job's state, its announcement and its uploads change in one transaction.
+//! 3. The index (sled) can be lost: opening finds out and makes it again from the journal (`recover.rs`).
+//! 4. Readers see durable rows only.
+//! 5. Rows are small; pixels lie in files that are complete once they have their name (`blobs.rs`).
+//!
+//! ```text
+//!            writes                                    reads
+//! http, worker, outbox --closure--> committer       anybody --> view (memory) + reader (sled)
+//!                                      |  journal/  fsync
+//!                                      |  store/v1  index
+//!                                      +--> view, events, `changed`
+//! ```
+//!
+//! Layout: `journal.rs` frames, `record.rs` rows as bytes, `rows.rs` keys, `index.rs` sled; operations in `jobs.rs`, `photos.rs`,
+//! `outbox.rs`, `space.rs`.
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    thread::JoinHandle,
 };
 
-use jiff::Timestamp;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::{
-    domain::{
-        event::JobEvent,
-        fault::Fault,
-        ids::{JobId, PhotoId, Seq, Sha256, UserId},
-        job::{Job, Lane, Status},
-        photo::{ClientInfo, Eye, ImageFormat, Photo, Source},
-        stage::{Stage, StepMs},
-        transition::{Outcome, Refused},
+use self::{
+    commit::{QUEUE, Request, Tx, call},
+    index::Reader,
+    rows::Idem,
+    view::View,
+};
+pub use self::{
+    space::is_full,
+    types::{
+        Answer, Events, Filter, Idempotency, Listed, NewJobs, NewPhoto, OpenReport, Options, Page, QueueCounts, Space, StoreError,
+        UploadCounts, UploadRow, UploadTask, Waiting,
     },
-    ports::{Clock, PutObject},
+};
+use crate::domain::{
+    event::JobEvent,
+    ids::{JobId, PhotoId, Seq, Sha256, UserId},
+    job::{Job, Lane},
+    photo::Photo,
 };
 
-pub struct Options {
-    /// `paths.state`: `store/`, `journal/`, `blobs/`, `results/` and `lock` lie in it.
-    pub state: PathBuf,
-    pub clock: Arc<dyn Clock>,
-    /// A bucket is configured.
-    pub uploads: bool,
-    pub upload_originals: bool,
-    pub upload_synthetic: bool,
-    pub max_pending: usize,
-    pub crash_limit: u32,
-    /// Bytes of blobs and results together.
-    pub cap: u64,
-    /// Free bytes of the disk below which intake stops.
-    pub reserve: u64,
-    pub evict_uploaded: bool,
-}
+pub mod blobs;
+mod commit;
+mod index;
+mod jobs;
+mod journal;
+mod outbox;
+mod photos;
+mod record;
+mod recover;
+mod rows;
+mod space;
+mod types;
+mod view;
 
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    #[error("there is no such {0}")]
-    NotFound(&'static str),
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    #[error("{pending} jobs wait already; the limit is {limit}")]
-    QueueFull { pending: usize, limit: usize },
-    #[error("{free} bytes are free on the disk; {reserve} are kept in reserve")]
-    DiskReserve { free: u64, reserve: u64 },
-    #[error("the photo has an unfinished job")]
-    PhotoInUse,
-    #[error("the original is no longer on this device")]
-    OriginalEvicted,
-    #[error("this Idempotency-Key came with another body before")]
-    IdempotencyMismatch,
-    #[error("another irisd uses this state folder")]
-    Locked,
-    #[error("the store is closing")]
-    Closed,
-    #[error("store: {0}")]
-    Io(#[from] std::io::Error),
-    #[error("store: {0}")]
-    Index(String),
-}
+#[cfg(test)]
+mod tests;
 
-/// An Idempotency-Key and the hash of what came with it (method, path and body), scoped by owner.
-#[derive(Debug, Clone)]
-pub struct Idempotency {
-    pub key: String,
-    pub body: Sha256,
-}
-
-/// What a key was answered with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    Photo(PhotoId),
-    Jobs(Vec<JobId>),
-    Capture { photo: PhotoId, job: Option<JobId> },
-}
-
-/// A photo whose bytes already lie fsynced under `blobs/`.
-pub struct NewPhoto {
-    pub user_id: UserId,
-    pub sha256: Sha256,
-    pub bytes: u64,
-    pub width: u32,
-    pub height: u32,
-    pub content_type: ImageFormat,
-    pub source: Source,
-    pub client: ClientInfo,
-}
-
-pub struct NewJobs {
-    /// Must own the photos (admin callers pass the photo's owner).
-    pub user_id: UserId,
-    /// In the order in which they are to be served. All or none.
-    pub photo_ids: Vec<PhotoId>,
-    pub lane: Lane,
-    /// Where a field is None, the photo's own is taken.
-    pub client: ClientInfo,
-    pub reprocess_of: Option<JobId>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// None: everybody's (viewer, admin).
-    pub owner: Option<UserId>,
-    pub status: Option<Status>,
-    pub photo: Option<PhotoId>,
-    pub client_ref: Option<String>,
-    pub eye: Option<Eye>,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct Page {
-    pub limit: usize,
-    pub offset: usize,
-    /// Rows older than this one (its `seq`).
-    pub before: Option<Seq>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Listed<T> {
-    /// Newest first.
-    pub items: Vec<T>,
-    /// Rows that the filter lets through, on all pages.
-    pub total: usize,
-    /// Pass as `before` for the next page; None: this was the last.
-    pub next: Option<Seq>,
-}
-
-/// A job that waits, as the scheduler sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
-    pub id: JobId,
-    pub seq: Seq,
-    pub lane: Lane,
-    /// Monotonic time since when it waits (jobs found at the start wait since the start).
-    pub since: Duration,
-    /// Monotonic time before which a retry must not start.
-    pub not_before: Option<Duration>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct QueueCounts {
-    pub pending_high: usize,
-    pub pending_default: usize,
-    pub running: usize,
-    pub oldest_wait: Duration,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UploadTask {
-    Put(PutObject),
-    Delete(String),
-}
-
-/// One thing that the bucket is still to be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UploadRow {
-    pub seq: Seq,
-    pub task: UploadTask,
-    pub attempts: u32,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct UploadCounts {
-    pub pending: usize,
-    pub bytes: u64,
-    pub last_confirmed: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, Default)]
-pub struct Space {
-    /// Bytes of blobs and results.
-    pub used: u64,
-    pub cap: u64,
-    /// Free bytes of the filesystem.
-    pub free: u64,
-    pub reserve: u64,
-}
-
-/// A slice of the event log. `gap`: events after the asked-for one were already dropped.
-#[derive(Debug, Clone)]
-pub struct Events {
-    pub events: Vec<JobEvent>,
-    pub gap: bool,
-}
-
-/// What opening had to do.
-#[derive(Debug, Clone, Default)]
-pub struct OpenReport {
-    /// Set when the index was damaged and rebuilt: where the damaged one lies.
-    pub rebuilt_from: Option<PathBuf>,
-    /// Jobs that ran when the process died.
-    pub recovered_jobs: usize,
-}
-
+/// A handle; clones share the one store.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    options: Arc<Options>,
+    reader: Reader,
+    view: Arc<RwLock<View>>,
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<Arc<JobEvent>>,
+    changed: watch::Sender<u64>,
+    damaged: watch::Sender<bool>,
+    thread: Arc<Mutex<Option<(JoinHandle<()>, recover::Lock)>>>,
+}
 
-#[allow(clippy::todo, unused_variables)]
 impl Store {
+    /// Opens, repairs, settles what the last end left undone. Blocking; seconds for a large store.
     pub fn open(options: Options) -> Result<(Store, OpenReport), StoreError> {
-        todo!()
+        let lock = recover::lock(&options.state)?;
+        let (mut committer, mut report) = recover::open(Arc::new(options))?;
+        recover::settle(&mut committer, &mut report);
+        let doubtful = report.rebuilt.is_some() || report.journal_damage.is_some();
+        recover::sweep(&committer, doubtful)?;
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let store = Store {
+            options: Arc::clone(&committer.options),
+            reader: committer.index.reader(),
+            view: Arc::clone(&committer.view),
+            requests,
+            events: committer.events.clone(),
+            changed: committer.changed.clone(),
+            damaged: committer.damaged.clone(),
+            thread: Arc::default(),
+        };
+        let thread = committer.spawn(queue)?;
+        *store.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some((thread, lock));
+        Ok((store, report))
     }
 
-    // ---- reads: short, synchronous, see every acknowledged write
+    async fn commit<R: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Tx<'_>) -> Result<R, StoreError> + Send + 'static,
+    ) -> Result<R, StoreError> {
+        let (request, answer) = call(run);
+        self.requests.send(request).await.map_err(|_| StoreError::Closed)?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    fn view(&self) -> RwLockReadGuard<'_, View> {
+        self.view.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view_mut(&self) -> RwLockWriteGuard<'_, View> {
+        self.view.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let row = self.reader.get(key)?.map(|bytes| record::decode(&bytes)).transpose();
+        if row.is_err() {
+            self.damaged.send_replace(true);
+        }
+        Ok(row?)
+    }
+
     pub fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
-        todo!()
+        self.row(&rows::photo(id))
     }
-    pub fn photos(&self, filter: &Filter, page: Page) -> Result<Listed<Photo>, StoreError> {
-        todo!()
-    }
+
     pub fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        todo!()
+        self.row(&rows::job(id))
     }
+
+    pub fn photos(&self, filter: &Filter, page: Page) -> Result<Listed<Photo>, StoreError> {
+        let (ids, total, next) = {
+            let view = self.view();
+            let all = view.photos.iter().rev().filter(|(_, p)| p.passes(filter)).map(|(seq, p)| (*seq, p.id));
+            paged(all, page)
+        };
+        let items = ids.into_iter().filter_map(|id| self.photo(id).transpose()).collect::<Result<_, _>>()?;
+        Ok(Listed { items, total, next })
+    }
+
     pub fn jobs(&self, filter: &Filter, page: Page) -> Result<Listed<Job>, StoreError> {
-        todo!()
+        let (ids, total, next) = {
+            let view = self.view();
+            let all = view.jobs.iter().rev().filter(|(_, j)| j.passes(filter)).map(|(seq, j)| (*seq, j.id));
+            paged(all, page)
+        };
+        let items = ids.into_iter().filter_map(|id| self.job(id).transpose()).collect::<Result<_, _>>()?;
+        Ok(Listed { items, total, next })
     }
-    /// Place among the waiting jobs in the order in which they will be served, from 0; None: it does not wait.
+
+    /// Jobs of a photo, oldest first.
+    pub fn jobs_of_photo(&self, id: PhotoId) -> Vec<JobId> {
+        self.view().jobs_of_photo.get(&id).cloned().unwrap_or_default()
+    }
+
+    /// Place among the waiting jobs in the order in which they will be served (ageing aside), from 0; None: it does not wait.
     pub fn queue_position(&self, id: JobId) -> Option<usize> {
-        todo!()
+        self.view().position(id)
     }
+
     /// All waiting jobs, by seq.
     pub fn waiting(&self) -> Vec<Waiting> {
-        todo!()
+        self.view().waiting.values().cloned().collect()
     }
+
+    /// Whether a high job could start now.
+    pub fn high_job_is_due(&self) -> bool {
+        let now = self.options.clock.mono();
+        self.view().waiting.values().any(|w| w.lane == Lane::HighPriority && w.not_before.is_none_or(|t| t <= now))
+    }
+
     pub fn queue(&self) -> QueueCounts {
-        todo!()
+        let now = self.options.clock.mono();
+        let view = self.view();
+        QueueCounts {
+            pending_high: view.pending(Lane::HighPriority),
+            pending_default: view.pending(Lane::Default),
+            running: view.running.len(),
+            oldest_wait: view.waiting.values().map(|w| now.saturating_sub(w.since)).max().unwrap_or_default(),
+        }
     }
-    pub fn uploads(&self) -> UploadCounts {
-        todo!()
-    }
-    pub fn space(&self) -> Space {
-        todo!()
-    }
-    /// Events after `after`, oldest first.
-    pub fn events_after(&self, after: Seq, limit: usize) -> Result<Events, StoreError> {
-        todo!()
-    }
+
     /// Seq of the newest event.
     pub fn last_event(&self) -> Seq {
-        todo!()
+        self.view().last_event
     }
+
     /// Every event from now on, after its fsync. A receiver that lags reads `events_after`.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<JobEvent>> {
-        todo!()
+        self.events.subscribe()
     }
+
     /// Counts up with each commit: something may have changed.
     pub fn changed(&self) -> watch::Receiver<u64> {
-        todo!()
+        self.changed.subscribe()
     }
+
+    /// True once the index answered nonsense: the daemon ends, and the next start rebuilds it.
+    pub fn damaged(&self) -> watch::Receiver<bool> {
+        self.damaged.subscribe()
+    }
+
     pub fn blob_path(&self, sha256: &Sha256) -> PathBuf {
-        todo!()
+        self.options.state.join(blobs::blob_name(sha256))
     }
+
     /// `results/<job_id>`; the pipeline fills a folder beside it and renames.
     pub fn result_dir(&self, id: JobId) -> PathBuf {
-        todo!()
+        self.options.state.join(blobs::result_name(id))
     }
+
     pub fn state_dir(&self) -> &Path {
-        todo!()
+        &self.options.state
     }
+
+    /// What this key was answered with before.
     pub fn replay(&self, owner: &UserId, idempotency: &Idempotency) -> Result<Option<Answer>, StoreError> {
-        todo!()
+        match self.row::<Idem>(&rows::idempotency(owner, idempotency))? {
+            Some(row) if row.body != idempotency.body => Err(StoreError::IdempotencyMismatch),
+            row => Ok(row.map(|r| r.answer)),
+        }
     }
 
-    // ---- writes: from the door
-    /// Err(DiskReserve) when intake must stop. Asked before any byte is taken.
-    pub fn admit(&self, bytes: u64) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// The photo, and whether it is new (false: this owner sent these bytes before, and gets the same row).
-    pub async fn add_photo(&self, new: NewPhoto, idempotency: Option<Idempotency>) -> Result<(Photo, bool), StoreError> {
-        todo!()
-    }
-    pub async fn submit(&self, new: NewJobs, idempotency: Option<Idempotency>) -> Result<Vec<Job>, StoreError> {
-        todo!()
-    }
-    pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
-        todo!()
-    }
-    /// Removes original, its jobs' local results; queues the deletion of objects and retained states.
-    pub async fn delete_photo(&self, id: PhotoId) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Remembers a capture's answer under its key.
-    pub async fn remember(&self, owner: &UserId, idempotency: Idempotency, answer: Answer) -> Result<(), StoreError> {
-        todo!()
+    /// Drops what nobody can ask for any more: old events, expired Idempotency-Keys. To be called every few minutes.
+    pub async fn tidy_up(&self) -> Result<(), StoreError> {
+        self.trim_events().await?;
+        let now = self.options.clock.mono();
+        let expired: Vec<Vec<u8>> = self.view().idempotency.iter().filter(|(_, due)| **due <= now).map(|(key, _)| key.clone()).collect();
+        if expired.is_empty() {
+            return Ok(());
+        }
+        self.commit(move |tx| {
+            expired.into_iter().for_each(|key| tx.delete(key));
+            Ok(())
+        })
+        .await
     }
 
-    // ---- writes: from the worker
-    pub async fn claim(&self, id: JobId) -> Result<Job, StoreError> {
-        todo!()
-    }
-    pub async fn step(&self, id: JobId, stage: Stage, step_ms: StepMs) -> Result<Job, StoreError> {
-        todo!()
-    }
-    pub async fn complete(&self, id: JobId, outcome: Outcome) -> Result<Job, StoreError> {
-        todo!()
-    }
-    pub async fn fail(&self, id: JobId, fault: Fault, step_ms: StepMs, retry_in: Duration) -> Result<Job, StoreError> {
-        todo!()
-    }
-    pub async fn put_back(&self, id: JobId) -> Result<Job, StoreError> {
-        todo!()
-    }
-
-    // ---- deliveries: for the outbox
-    /// The last event that the broker confirmed.
-    pub fn mqtt_cursor(&self) -> Seq {
-        todo!()
-    }
-    pub async fn mqtt_confirmed(&self, up_to: Seq) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Jobs whose retained MQTT state is due to be cleared (an hour after their end, or at once after a delete).
-    pub fn mqtt_clears(&self) -> Vec<JobId> {
-        todo!()
-    }
-    pub async fn mqtt_cleared(&self, id: JobId) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Rows that are due now (their backoff has passed), in the order of their seq; `newest_first` turns it round.
-    pub fn due_uploads(&self, limit: usize, newest_first: bool) -> Vec<UploadRow> {
-        todo!()
-    }
-    /// When the next row that backs off becomes due (monotonic).
-    pub fn next_upload_due(&self) -> Option<Duration> {
-        todo!()
-    }
-    /// The row's first attempt begins: the job shows `uploading`.
-    pub async fn upload_started(&self, row: Seq) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// The server vouched. The job's last row makes it `uploaded` and announces that, in the same transaction.
-    pub async fn upload_confirmed(&self, row: Seq) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// Tried and failed: again after `backoff`.
-    pub async fn upload_deferred(&self, row: Seq, backoff: Duration) -> Result<(), StoreError> {
-        todo!()
-    }
-    /// The local file is gone for good: the row goes, its job shows `failed`.
-    pub async fn upload_given_up(&self, row: Seq) -> Result<(), StoreError> {
-        todo!()
-    }
-
-    /// Waits for the queue of commits, then closes.
+    /// Waits for the queue of commits, then closes. Later writes get `Closed`.
     pub async fn close(&self) {
-        todo!()
+        let (done, closed) = oneshot::channel();
+        if self.requests.send(Request::Close(done)).await.is_ok() {
+            // Err: the committer was gone already.
+            let _closed = closed.await;
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((thread, lock)) = thread {
+            let _joined = thread.join();
+            drop(lock);
+        }
     }
+}
+
+/// One page of rows that come newest first: ids, how many there are in all, and where the next page begins.
+fn paged<I>(all: impl Iterator<Item = (Seq, I)>, page: Page) -> (Vec<I>, usize, Option<Seq>) {
+    let (mut ids, mut total, mut skipped, mut last, mut more) = (Vec::new(), 0, 0, None, false);
+    for (seq, id) in all {
+        total += 1;
+        if page.before.is_some_and(|b| seq >= b) {
+            continue;
+        }
+        if skipped < page.offset {
+            skipped += 1;
+        } else if ids.len() < page.limit {
+            ids.push(id);
+            last = Some(seq);
+        } else {
+            more = true;
+        }
+    }
+    (ids, total, last.filter(|_| more))
 }

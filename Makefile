@@ -1,0 +1,27 @@
+# The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
+.PHONY: run test bench eval fmt lint setup
+
+run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
+	@daemon/scripts/run.sh
+
+test:       ## formatting, lints, every test, against real servers
+	@daemon/scripts/test.sh
+
+bench:      ## figures: submit latency, pipeline time and peak memory
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench submit
+
+eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench eval -- $(EYES)
+
+fmt:        ## formats the sources
+	@cargo fmt --all
+
+lint:       ## clippy, and the advisories and licences of the dependencies where cargo-deny is installed
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check; else echo "lint: cargo-deny is not installed, advisories and licences were not checked"; fi
+
+setup:      ## system packages for building and testing, and the ONNX Runtime library
+	@daemon/scripts/setup.sh test
+	@daemon/scripts/onnxruntime.sh

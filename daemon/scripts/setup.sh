@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Installs the system packages that are missing, and only those: the second run asks no package server and works offline.
+#
+#   setup.sh         what building and running needs
+#   setup.sh test    and the servers and the browser that the tests talk to
+set -euo pipefail
+
+# clang and libclang: the camera bindings are generated from the kernel's headers. python3-pip: brings the ONNX Runtime library.
+needed=(clang libclang-dev libc6-dev pkg-config python3 python3-pip python3-venv curl ca-certificates)
+# mosquitto: a real broker. The tests that need what stands in `welcome` say so and are skipped without it.
+for_tests=(mosquitto)
+welcome=(chromium nodejs npm)
+
+installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
+
+missing() {
+    local name
+    for name in "$@"; do installed "$name" || printf '%s ' "$name"; done
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@" >/dev/null
+}
+
+if ! command -v dpkg-query >/dev/null; then
+    echo "setup: no Debian packages on this system; it must bring itself: ${needed[*]}" >&2
+else
+    wanted=("${needed[@]}")
+    [ "${1:-}" = test ] && wanted+=("${for_tests[@]}")
+    read -ra lacking <<<"$(missing "${wanted[@]}")"
+    if [ "${#lacking[@]}" -gt 0 ]; then
+        echo "setup: installing ${lacking[*]}" >&2
+        as_root apt-get update --quiet=2
+        install "${lacking[@]}"
+    fi
+    # mosquitto's package starts a broker of its own; the tests start theirs on free ports.
+    if [ "${1:-}" = test ]; then
+        read -ra lacking <<<"$(missing "${welcome[@]}")"
+        [ "${#lacking[@]}" -eq 0 ] || echo "setup: not installed, tests with a browser are skipped: ${lacking[*]}" >&2
+    fi
+fi
+
+command -v cargo >/dev/null || {
+    echo "setup: Rust is missing; https://rustup.rs brings it" >&2
+    exit 1
+}

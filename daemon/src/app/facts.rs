@@ -1,0 +1,209 @@
+//! What the daemon says about itself, gathered in one place: `/device`, MQTT `info` and `health`, readiness, alerts, figures, watchdog.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::sync::{broadcast, watch};
+
+use super::House;
+use crate::{
+    adapters::systemd,
+    config::Config,
+    domain::{
+        event::{EventKind, JobEvent},
+        ids::JobId,
+        job::Lane,
+        stage::Stage,
+    },
+    inference::{Engine, ModelStatus, manifest::Role},
+    outbox::{alerts, payload::DeviceFacts},
+};
+
+pub const STORE_REBUILT: &str = "store_rebuilt";
+pub const JOURNAL_DAMAGED: &str = "journal_damaged";
+const DISK_LOW: &str = "disk_low";
+const DISK_CAP: &str = "disk_cap";
+
+/// Every code that this program can raise.
+pub const ALERTS: &[&str] =
+    &[STORE_REBUILT, JOURNAL_DAMAGED, DISK_LOW, DISK_CAP, alerts::S3_DENIED, alerts::S3_UNREACHABLE, alerts::STRIP_FAILED];
+
+/// A loop that says nothing for this long stands still; systemd then starts the daemon again.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(30);
+/// How often gauges, alerts and told facts are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How often the store drops what nobody can ask for any more.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// Networks that the configuration makes use of, to be warm when the first photo comes.
+pub fn wanted_models(config: &Config, engine: &Engine) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    match config.segment.model.as_str() {
+        "auto" => names.extend(engine.installed(Role::Segmentation).first().map(|m| m.name.clone())),
+        "classical" => {}
+        name => names.push(name.to_owned()),
+    }
+    if !matches!(config.enhance.model.as_str(), "auto" | "lanczos") {
+        names.push(config.enhance.model.clone());
+    }
+    names
+}
+
+pub fn device(house: &House) -> Value {
+    let (runtime, reason) = match house.engine.runtime() {
+        Ok(about) => (Some(about), None),
+        Err(why) => (None, Some(why)),
+    };
+    json!({
+        "id": house.config.device_id(),
+        "auth_mode": house.config.auth.mode,
+        "program": "irisd",
+        "version": env!("CARGO_PKG_VERSION"),
+        "runtime": { "library": runtime, "reason": reason },
+        "models": house.engine.status(),
+        "degraded": degraded(house),
+        "alerts": house.alerts.current(),
+    })
+}
+
+/// Why the device is not ready, beyond what HTTP sees itself.
+pub fn not_ready(house: &House) -> Vec<String> {
+    let wanted = &house.config.inference.require;
+    let runs = |m: &ModelStatus| m.active.as_deref() == Some(wanted);
+    if wanted.is_empty() || house.engine.status().iter().any(runs) {
+        return Vec::new();
+    }
+    vec![format!("inference.require = {wanted:?}, but no network runs on it")]
+}
+
+/// What works, but not as configured.
+fn degraded(house: &House) -> Vec<String> {
+    let mut reasons: Vec<String> = house.engine.status().iter().filter_map(degraded_model).collect();
+    if let Err(why) = house.engine.runtime() {
+        reasons.push(format!("no networks: {why}; the classical stages do the work"));
+    }
+    reasons.extend(house.alerts.current().into_iter().map(|a| a.message));
+    reasons
+}
+
+fn degraded_model(m: &ModelStatus) -> Option<String> {
+    let reason = m.reason.as_deref().unwrap_or("no reason known");
+    matches!(m.state.as_str(), "degraded" | "failed").then(|| match (&m.active, m.configured.first()) {
+        (Some(ran), Some(wanted)) if ran != wanted => format!("{}: {wanted} wanted, {ran} ran, because {reason}", m.name),
+        _ => format!("{}: {reason}", m.name),
+    })
+}
+
+fn facts(house: &House) -> DeviceFacts {
+    let status = house.engine.status();
+    let used: Vec<&ModelStatus> = status.iter().filter(|m| m.active.is_some()).collect();
+    let mut providers: Vec<String> = used.iter().filter_map(|m| m.active.clone()).collect();
+    providers.sort();
+    providers.dedup();
+    let degraded = degraded(house);
+    DeviceFacts {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        runtime: house.engine.runtime().unwrap_or_default(),
+        providers,
+        models: used.iter().map(|m| m.name.clone()).collect(),
+        ok: degraded.is_empty() && not_ready(house).is_empty(),
+        degraded,
+    }
+}
+
+/// The facts as MQTT tells them, looked at every [`LOOK`].
+pub fn told(house: Arc<House>) -> watch::Receiver<DeviceFacts> {
+    let (sender, receiver) = watch::channel(facts(&house));
+    tokio::spawn(async move {
+        while !sender.is_closed() {
+            tokio::time::sleep(LOOK).await;
+            sender.send_replace(facts(&house));
+        }
+    });
+    receiver
+}
+
+/// Gauges, alerts, counters, the watchdog, and the store's own tidying, until the daemon ends.
+pub async fn keep_house(house: Arc<House>) {
+    let mut events = house.store.subscribe();
+    let mut look = tokio::time::interval(LOOK);
+    let mut tidy = tokio::time::interval(TIDY);
+    let mut watchdog = tokio::time::interval(systemd::watchdog_interval().map_or(TIDY, |limit| limit / 3));
+    loop {
+        tokio::select! {
+            _ = look.tick() => measure(&house),
+            _ = tidy.tick() => {
+                if let Err(e) = house.store.tidy_up().await {
+                    tracing::warn!(error = %e, "old events and keys stay a while longer");
+                }
+            }
+            _ = watchdog.tick() => {
+                let now = house.clock.mono();
+                if house.beats.alive(now) {
+                    systemd::watchdog_ping();
+                } else {
+                    tracing::error!(silent = ?house.beats.silent(now), "a loop stands still; the watchdog is not fed");
+                }
+            }
+            event = events.recv() => match event {
+                Ok(event) => count(&house, &event),
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+}
+
+fn measure(house: &House) {
+    let (queue, space, metrics) = (house.store.queue(), house.store.space(), &house.metrics);
+    metrics.set_queue(Lane::HighPriority, queue.pending_high);
+    metrics.set_queue(Lane::Default, queue.pending_default);
+    metrics.set_running(queue.running);
+    metrics.set_uploads_pending(house.store.uploads().pending);
+    metrics.set_disk(space.used, space.free, space.cap);
+    let status = house.engine.status();
+    metrics.set_providers(status.iter().filter_map(|m| Some((m.name.as_str(), m.active.as_deref()?))));
+    let low = space.free < space.reserve;
+    say(house, DISK_LOW, low, "The disk is nearly full; no new photos are taken. What is here is kept. Make room on the disk.");
+    let full = space.used >= space.cap;
+    say(house, DISK_CAP, full, "Photos and results have reached the configured size; what the bucket has is removed to make room.");
+}
+
+fn say(house: &House, code: &'static str, stands: bool, message: &str) {
+    if stands {
+        house.alerts.raise(code, message, house.clock.now());
+    } else {
+        house.alerts.resolve(code);
+    }
+}
+
+fn count(house: &House, event: &JobEvent) {
+    match event.event {
+        EventKind::Completed | EventKind::Failed | EventKind::Cancelled => {
+            house.metrics.job_ended(event.status);
+            time_steps(house, event.job_id);
+        }
+        EventKind::Retried => house.metrics.job_retried(),
+        _ => {}
+    }
+}
+
+fn time_steps(house: &House, id: JobId) {
+    let Ok(Some(job)) = house.store.job(id) else { return };
+    let ms = job.step_ms;
+    let steps = [
+        (Stage::Load, ms.load),
+        (Stage::Segment, ms.segment),
+        (Stage::Reflections, ms.reflections),
+        (Stage::Enhance, ms.enhance),
+        (Stage::Save, ms.save),
+    ];
+    for (stage, took) in steps {
+        if let Some(took) = took {
+            house.metrics.step_took(stage, Duration::from_millis(took));
+        }
+    }
+    if let Some(took) = job.processing_time_ms {
+        house.metrics.job_took(Duration::from_millis(took));
+    }
+}

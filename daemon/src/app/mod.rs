@@ -1,0 +1,299 @@
+//! The composition root: the only place that knows every adapter; start order, drain order.
+//!
+//! ```text
+//! start:  store -> keys and tokens -> models -> broker, bucket, cameras -> port -> `endpoint`, `listening`, READY=1 -> warm-up
+//! end:    stop accepting (HTTP answers 503) -> cameras -> worker: jobs finish or are put back -> outbox: events, `stopped` -> store
+//! ```
+//! The second signal ends the process at once; so does a part of the end that takes too long. Neither loses what was acknowledged.
+
+use std::{io::Write, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    adapters::{clock::SystemClock, systemd},
+    camera::Cameras,
+    config::Config,
+    http::{self, Api, Parts, auth::signer::Signer, auth::tokens::Tokens},
+    imaging,
+    inference::Engine,
+    intake::Intake,
+    outbox::{self, alerts::Alerts},
+    ports::{Clock, EventSink, ObjectStore},
+    store::{OpenReport, Store},
+    telemetry::{Heartbeats, Metrics},
+    worker::{self, Live},
+};
+
+mod deeds;
+mod facts;
+pub mod parts;
+
+/// Everything after the drain of the worker must fit into this; systemd's TimeoutStopSec lies above the sum.
+const LAST_TASKS: Duration = Duration::from_secs(10);
+
+/// The long-lived parts that several others need.
+struct House {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    intake: Intake,
+    live: Live,
+    engine: Engine,
+    alerts: Alerts,
+    metrics: Metrics,
+    beats: Heartbeats,
+    /// True: the daemon begins to stop.
+    draining: watch::Sender<bool>,
+    /// True: the worker is out of work; the outbox says its last words.
+    emptied: watch::Sender<bool>,
+}
+
+/// The daemon, from start to a clean end.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let mut house = open(config).await?;
+    let signer = Signer::open(&house.config.paths.state).context("the key of signed URLs")?;
+    let tokens = Arc::new(Tokens::open(&house.config.paths.state).context("the tokens")?);
+    tokens.ensure_local(house.clock.now()).context("the local token")?;
+    let bucket = parts::bucket(&house.config)?;
+    let cameras = cameras(&house)?;
+    let listener = http::serve::bind(house.config.http.listen)
+        .with_context(|| format!("{} cannot be listened on; is another program there? (http.listen)", house.config.http.listen))?;
+    house.config.http.listen = listener.local_addr()?;
+    let tls = tls(&house.config)?;
+    let house = Arc::new(house);
+
+    let worker = spawn_worker(&house);
+    let deliveries = spawn_outbox(&house, bucket.clone(), &cameras)?;
+    let housekeeping = tokio::spawn(facts::keep_house(Arc::clone(&house)));
+    let router = http::router(Api::new(api_parts(&house, signer, tokens, bucket, cameras.clone())));
+    let mut stop = house.draining.subscribe();
+    let serve = tokio::spawn(http::serve::serve(listener, tls, router, async move {
+        let _gone = stop.wait_for(|draining| *draining).await;
+    }));
+    announce(&house)?;
+    house.engine.warm_up(facts::wanted_models(&house.config, &house.engine));
+
+    let healthy = wait_for_the_end(&house).await;
+    systemd::stopping();
+    house.draining.send_replace(true);
+    tokio::spawn(async { second_signal().await });
+    let stop_cameras = tokio::task::spawn_blocking(move || cameras.stop());
+    ended("the worker", worker, 2 * parts::DRAIN + LAST_TASKS).await;
+    house.emptied.send_replace(true);
+    for (name, task) in deliveries {
+        ended(name, task, LAST_TASKS).await;
+    }
+    ended("HTTP", serve, LAST_TASKS).await;
+    ended("the cameras", stop_cameras, LAST_TASKS).await;
+    housekeeping.abort();
+    house.store.close().await;
+    let endpoint = house.config.paths.state.join("endpoint");
+    if let Err(e) = std::fs::remove_file(endpoint) {
+        tracing::debug!(error = %e, "the endpoint file stays");
+    }
+    tracing::info!("stopped");
+    anyhow::ensure!(healthy, "the index of the store is damaged; it is rebuilt from the journal at the next start");
+    Ok(())
+}
+
+async fn open(config: Config) -> anyhow::Result<House> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let options = parts::store_options(&config, Arc::clone(&clock));
+    let state = config.paths.state.display().to_string();
+    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await.context("opening the store")?;
+    let (store, report) = opened.with_context(|| format!("the state folder {state} cannot be used"))?;
+    let intake = Intake::new(store.clone(), config.http.max_upload.0, config.http.max_pixels);
+    let engine = parts::engine(&config)?;
+    let house = House {
+        clock,
+        store,
+        intake,
+        live: Live::default(),
+        engine,
+        alerts: Alerts::new(),
+        metrics: Metrics::new(),
+        beats: Heartbeats::default(),
+        draining: watch::Sender::new(false),
+        emptied: watch::Sender::new(false),
+        config,
+    };
+    tell_report(&house, &report);
+    Ok(house)
+}
+
+fn tell_report(house: &House, report: &OpenReport) {
+    if let Some(why) = &report.rebuilt {
+        tracing::error!(why, "the store's index was rebuilt from the journal; nothing that was acknowledged is missing");
+        house.alerts.raise(facts::STORE_REBUILT, "The job store was damaged and was rebuilt. Nothing is missing.", house.clock.now());
+    }
+    if let Some(what) = &report.journal_damage {
+        tracing::error!(what, "the journal is damaged");
+        let message = "A part of the job journal could not be read. Contact support; the photos are kept.";
+        house.alerts.raise(facts::JOURNAL_DAMAGED, message, house.clock.now());
+    }
+    if report.recovered_jobs > 0 {
+        tracing::warn!(jobs = report.recovered_jobs, "jobs ran when the process died; they run again");
+        house.metrics.jobs_crashed(report.recovered_jobs as u64);
+    }
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
+    let http = &config.http;
+    if http.tls_cert.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(http::serve::tls::acceptor(&http.tls_cert, &http.tls_key).context("http.tls_cert and http.tls_key")?))
+}
+
+fn cameras(house: &House) -> anyhow::Result<Cameras> {
+    let mut setups = Vec::new();
+    for (name, camera) in &house.config.camera {
+        setups.push(parts::camera_setup(name, camera, house.config.http.max_upload.0)?);
+    }
+    Ok(Cameras::start(setups, house.intake.clone(), deeds::watched_photo(house.store.clone())))
+}
+
+fn spawn_worker(house: &Arc<House>) -> JoinHandle<()> {
+    let c = &house.config.queue;
+    let options = worker::Options { ageing: c.ageing.0, job_timeout: c.job_timeout.0, drain: parts::DRAIN };
+    let pipeline = Arc::new(parts::pipeline(&house.config, house.engine.clone(), Arc::clone(&house.clock)));
+    let beat = house.beats.register("worker", facts::LONGEST_SILENCE, house.clock.mono());
+    let clock = Arc::clone(&house.clock);
+    tokio::spawn(worker::run(
+        house.store.clone(),
+        pipeline,
+        house.live.clone(),
+        Arc::clone(&house.clock),
+        options,
+        move || beat.touch(clock.mono()),
+        house.draining.subscribe(),
+    ))
+}
+
+fn spawn_outbox(
+    house: &Arc<House>,
+    bucket: Option<Arc<dyn ObjectStore>>,
+    cameras: &Cameras,
+) -> anyhow::Result<Vec<(&'static str, JoinHandle<()>)>> {
+    let mut tasks = Vec::new();
+    let topics = parts::topics(&house.config);
+    let subscriptions = topics.subscriptions(house.config.mqtt.discovery, house.config.mqtt.commands);
+    if let Some(sink) = parts::broker(&house.config, &topics, subscriptions)? {
+        let sink: Arc<dyn EventSink> = sink;
+        let commands = house.config.mqtt.commands.then(|| deeds::commands(house.store.clone(), cameras.clone()));
+        let options =
+            outbox::mqtt::Options { topics, discovery: house.config.mqtt.discovery, alert_codes: facts::ALERTS.to_vec(), commands };
+        let sources = outbox::mqtt::Sources {
+            live: house.live.subscribe(),
+            facts: facts::told(Arc::clone(house)),
+            alerts: house.alerts.subscribe(),
+        };
+        let task = outbox::mqtt::spawn_mqtt(
+            house.store.clone(),
+            sink,
+            Arc::clone(&house.clock),
+            sources,
+            options,
+            house.emptied.subscribe(),
+        );
+        tasks.push(("MQTT", task));
+    }
+    if let Some(bucket) = bucket {
+        let c = &house.config.upload;
+        let strip: outbox::s3::Strip = Arc::new(|bytes, content_type| {
+            let format = crate::domain::photo::ImageFormat::sniff(bytes).ok_or_else(|| format!("{content_type} is no picture"))?;
+            imaging::metadata::strip(bytes, format)
+        });
+        let options = outbox::s3::Options {
+            newest_first: c.order == crate::config::UploadOrder::Newest,
+            parallel: c.parallel,
+            window: parts::window(&c.window),
+            strip: house.config.privacy.strip_metadata.then_some(strip),
+            alerts: house.alerts.clone(),
+        };
+        let task = outbox::s3::spawn_s3(house.store.clone(), bucket, Arc::clone(&house.clock), options, house.emptied.subscribe());
+        tasks.push(("S3", task));
+    }
+    Ok(tasks)
+}
+
+fn api_parts(house: &Arc<House>, signer: Signer, tokens: Arc<Tokens>, bucket: Option<Arc<dyn ObjectStore>>, cameras: Cameras) -> Parts {
+    let c = &house.config;
+    let (device, ready, metrics) = (Arc::clone(house), Arc::clone(house), house.metrics.clone());
+    Parts {
+        store: house.store.clone(),
+        intake: house.intake.clone(),
+        live: house.live.clone(),
+        cameras,
+        clock: Arc::clone(&house.clock),
+        tokens,
+        signer,
+        auth_mode: c.auth.mode,
+        bucket,
+        presign_ttl: c.s3.presign_ttl.0,
+        max_upload: c.http.max_upload.0,
+        listen: c.http.listen,
+        tls: !c.http.tls_cert.as_os_str().is_empty(),
+        host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        allowed_origins: c.http.allowed_origins.clone(),
+        max_pending: c.queue.max_pending,
+        device: Arc::new(move || facts::device(&device)),
+        not_ready: Arc::new(move || facts::not_ready(&ready)),
+        metrics: Arc::new(move || metrics.render()),
+        draining: house.draining.subscribe(),
+    }
+}
+
+/// Says where the daemon is: to clients by a file, to whoever started it by one line, to systemd.
+#[expect(clippy::print_stdout, reason = "the contract's one line on stdout")]
+fn announce(house: &House) -> anyhow::Result<()> {
+    let scheme = if house.config.http.tls_cert.as_os_str().is_empty() { "http" } else { "https" };
+    let url = format!("{scheme}://{}", house.config.http.listen);
+    let endpoint = house.config.paths.state.join("endpoint");
+    let tmp = endpoint.with_extension("tmp");
+    std::fs::write(&tmp, &url).and_then(|()| std::fs::rename(&tmp, &endpoint)).context("writing the endpoint file")?;
+    println!("listening {url}");
+    std::io::stdout().flush().context("stdout")?;
+    systemd::ready();
+    tracing::info!(url, version = env!("CARGO_PKG_VERSION"), "listening");
+    Ok(())
+}
+
+/// Until a signal comes (true), or the store cannot go on (false).
+async fn wait_for_the_end(house: &House) -> bool {
+    let mut damaged = house.store.damaged();
+    let (mut term, mut int) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(term), Ok(int)) => (term, int),
+        _ => return damaged.wait_for(|d| *d).await.is_err(),
+    };
+    tokio::select! {
+        _ = term.recv() => true,
+        _ = int.recv() => true,
+        _ = damaged.wait_for(|d| *d) => false,
+    }
+}
+
+async fn second_signal() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::warn!("second signal: ending at once; what was acknowledged is on disk");
+    #[expect(clippy::disallowed_methods, reason = "the person asked twice; nothing here needs a clean end")]
+    std::process::exit(1);
+}
+
+async fn ended(name: &str, task: JoinHandle<()>, limit: Duration) {
+    match tokio::time::timeout(limit, task).await {
+        Ok(Ok(())) => {}
+        Ok(Err(e)) => tracing::error!(part = name, error = %e, "did not end well"),
+        Err(_) => tracing::warn!(part = name, "did not end in time; going on without it"),
+    }
+}

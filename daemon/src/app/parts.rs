@@ -1,0 +1,182 @@
+//! Each adapter made from its part of the configuration: small option structs, secrets read from their files.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context;
+
+use crate::{
+    adapters::{
+        camera_folder::{FolderCamera, FolderOptions},
+        camera_synthetic::{SyntheticCamera, SyntheticOptions},
+        model_ort::{OrtOptions, OrtRuntime},
+        mqtt::{self, MqttSink},
+        s3::{self, S3Bucket},
+    },
+    config::{self, CameraKind, Config, OnFull, load::read_secret, units::Bytes, units::Span},
+    camera::CameraSetup,
+    inference::{Engine, manifest::Manifest},
+    outbox::{payload::Topics, window::Window},
+    pipeline::{Pipeline, Settings},
+    ports::{CameraOpener, Clock, ModelRuntime, ObjectStore},
+    store,
+};
+
+/// The models of this device. A library that cannot be loaded is a fact for `status`, not an error: the classical stages work.
+pub fn engine(config: &Config) -> anyhow::Result<Engine> {
+    let manifest = Manifest::load(&config.paths.state, &config.paths.weights).context("the manifest of the networks")?;
+    let options = OrtOptions {
+        library: config.paths.onnxruntime.clone(),
+        providers: config.inference.providers.clone(),
+        threads: config.inference.threads,
+        precision: config.inference.precision.clone(),
+        cache: config.paths.state.join("engines"),
+    };
+    let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>);
+    if let Err(e) = &runtime {
+        tracing::warn!(reason = %e, "no networks: the classical stages do the work");
+    }
+    let idle = config.inference.idle_unload.parse::<Span>().ok().map(|s| s.0);
+    Ok(Engine::new(manifest, runtime, config.inference.providers.clone(), idle))
+}
+
+pub fn pipeline(config: &Config, engine: Engine, clock: Arc<dyn Clock>) -> Pipeline {
+    Pipeline::new(Settings::from_config(config), engine, clock)
+}
+
+pub fn store_options(config: &Config, clock: Arc<dyn Clock>) -> store::Options {
+    store::Options {
+        state: config.paths.state.clone(),
+        clock,
+        uploads: !config.s3.bucket.is_empty(),
+        upload_originals: config.upload.originals,
+        upload_synthetic: config.upload.synthetic_map,
+        max_pending: config.queue.max_pending,
+        crash_limit: config.queue.crash_limit,
+        mqtt: !config.mqtt.url.is_empty(),
+        cap: config.retention.cap.0,
+        reserve: config.retention.reserve.0,
+        evict_uploaded: config.retention.on_full == OnFull::EvictUploaded,
+    }
+}
+
+/// None: no bucket is configured, results stay here.
+pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
+    let c = &config.s3;
+    if c.bucket.is_empty() {
+        return Ok(None);
+    }
+    let options = s3::Options {
+        endpoint: c.endpoint.clone(),
+        region: c.region.clone(),
+        bucket: c.bucket.clone(),
+        path_style: c.path_style,
+        access_key: secret("s3.access_key_file", &c.access_key_file)?,
+        secret_key: secret("s3.secret_key_file", &c.secret_key_file)?,
+        ca_pem: pem("s3.ca_file", &c.ca_file)?,
+        part_size: config.upload.part_size.0,
+        max_rate: config.upload.max_rate.parse::<Bytes>().ok().map(|b| b.0),
+    };
+    let bucket = S3Bucket::new(options).context("the configuration of the bucket")?;
+    Ok(Some(Arc::new(bucket)))
+}
+
+pub fn topics(config: &Config) -> Topics {
+    Topics { prefix: config.mqtt.topic_prefix.clone(), device: config.device_id() }
+}
+
+/// None: uploads are always welcome.
+pub fn window(text: &str) -> Option<Window> {
+    text.parse().ok()
+}
+
+/// None: no broker is configured. Starts to connect.
+pub fn broker(config: &Config, topics: &Topics, subscriptions: Vec<String>) -> anyhow::Result<Option<Arc<MqttSink>>> {
+    let c = &config.mqtt;
+    if c.url.is_empty() {
+        return Ok(None);
+    }
+    let client_cert = match (pem("mqtt.client_cert", &c.client_cert)?, pem("mqtt.client_key", &c.client_key)?) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        _ => None,
+    };
+    let password = if c.password_file.as_os_str().is_empty() { String::new() } else { secret("mqtt.password_file", &c.password_file)? };
+    let options = mqtt::Options {
+        url: c.url.clone(),
+        username: c.username.clone(),
+        password,
+        ca: pem("mqtt.ca_file", &c.ca_file)?,
+        client_cert,
+        client_id: format!("irisd-{}", config.device_id()),
+        will: topics.will(),
+        subscriptions,
+    };
+    Ok(Some(Arc::new(MqttSink::start(options).context("the configuration of the broker")?)))
+}
+
+pub fn camera_setup(name: &str, camera: &config::Camera, max_upload: u64) -> anyhow::Result<CameraSetup> {
+    let kind = match camera.kind {
+        CameraKind::V4l => "v4l",
+        CameraKind::Folder => "folder",
+        CameraKind::Synthetic => "synthetic",
+    };
+    Ok(CameraSetup {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        owner: camera.owner.parse().with_context(|| format!("camera.{name}.owner"))?,
+        opener: opener(camera, max_upload)?,
+        // Each frame of the synthetic camera is another eye: a burst would choose between people.
+        burst: if camera.kind == CameraKind::Synthetic { 1 } else { camera.burst.max(1) },
+        // A folder's settle is how long a file must be still; only a lens needs time after it opens.
+        settle: if camera.kind == CameraKind::V4l { camera.settle.0 } else { Duration::ZERO },
+        watched: camera.kind == CameraKind::Folder,
+    })
+}
+
+fn opener(camera: &config::Camera, max_upload: u64) -> anyhow::Result<Arc<dyn CameraOpener>> {
+    Ok(match camera.kind {
+        CameraKind::Folder => Arc::new(FolderCamera::new(FolderOptions {
+            folder: (&camera.device).into(),
+            settle: camera.settle.0,
+            max_bytes: max_upload,
+        })),
+        CameraKind::Synthetic => Arc::new(SyntheticCamera::new(SyntheticOptions {
+            seed: camera.device.parse().unwrap_or(1),
+            width: camera.width,
+            height: camera.height,
+        })),
+        CameraKind::V4l => v4l(camera)?,
+    })
+}
+
+#[cfg(target_os = "linux")]
+fn v4l(camera: &config::Camera) -> anyhow::Result<Arc<dyn CameraOpener>> {
+    use crate::adapters::camera_v4l::{PixelFormat, V4lCamera, V4lOptions};
+    let format = match camera.format.as_str() {
+        "mjpeg" => Some(PixelFormat::Mjpeg),
+        "yuyv" => Some(PixelFormat::Yuyv),
+        _ => None,
+    };
+    let options =
+        V4lOptions { device: (&camera.device).into(), format, width: camera.width, height: camera.height, fps: camera.fps };
+    Ok(Arc::new(V4lCamera::new(options)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn v4l(_: &config::Camera) -> anyhow::Result<Arc<dyn CameraOpener>> {
+    anyhow::bail!("cameras of kind v4l need Linux")
+}
+
+fn secret(key: &str, path: &Path) -> anyhow::Result<String> {
+    read_secret(path).with_context(|| format!("{key}: {} cannot be read", path.display()))
+}
+
+fn pem(key: &str, path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let path = config::load::secret_path(path);
+    std::fs::read(&path).map(Some).with_context(|| format!("{key}: {} cannot be read", path.display()))
+}
+
+/// How long a shutdown may take: work in hand is finished or put back, then the broker is told.
+pub const DRAIN: Duration = Duration::from_secs(10);

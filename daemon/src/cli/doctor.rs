@@ -1,0 +1,279 @@
+//! `irisd doctor`: what this device can do, and what it lacks. Exit code 1 if the daemon could not work.
+//!
+//! `fail`: the daemon would not start, or not do what the configuration demands of it. `warn`: it works, with less.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use jiff::{Timestamp, ToSpan};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{Ended, Output, Stop, environment, print, remote::Daemon};
+use crate::{
+    app::parts::engine,
+    config::{Camera, CameraKind, Config, load},
+    inference::{
+        Engine,
+        weights::{self, State},
+    },
+};
+
+/// For a broker or a bucket to take a connection.
+const REACH_LIMIT: Duration = Duration::from_secs(3);
+/// No device of ours is older than its program: an earlier clock was never set (a Jetson without a battery boots in 1970).
+const BUILT: Timestamp = Timestamp::constant(1_763_769_600, 0);
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Health {
+    Ok,
+    Warn,
+    Fail,
+    /// Not configured.
+    Off,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    name: String,
+    state: Health,
+    detail: String,
+}
+
+fn finding(name: impl Into<String>, state: Health, detail: impl Into<String>) -> Finding {
+    Finding { name: name.into(), state, detail: detail.into() }
+}
+
+pub(super) fn doctor(config: Option<&Path>, arguments: &Arguments) -> Ended {
+    let findings = findings(config);
+    let fine = findings.iter().all(|f| f.state != Health::Fail);
+    if arguments.output.json {
+        print(json!({ "ok": fine, "version": env!("CARGO_PKG_VERSION"), "checks": findings }))?;
+    } else {
+        for f in &findings {
+            let state = match f.state {
+                Health::Ok => "ok",
+                Health::Warn => "warn",
+                Health::Fail => "FAIL",
+                Health::Off => "off",
+            };
+            print(format!("{state:<5} {:<28} {}", f.name, f.detail))?;
+        }
+    }
+    if fine { Ok(()) } else { Err(Stop::Said) }
+}
+
+/// Everything that can be looked at. A wrong configuration is a finding too; the rest is then seen with what could be read of it.
+pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
+    let (config, mut all) = match load::load(flag, environment()) {
+        Ok(config) => (config, vec![finding("configuration", Health::Ok, "every key is right")]),
+        Err(problems) => {
+            let rows = problems.iter().map(|p| finding("configuration", Health::Fail, p.to_string())).collect();
+            (load::load_unchecked(flag, environment()).unwrap_or_default(), rows)
+        }
+    };
+    all.extend(networks(&config));
+    all.extend(config.camera.iter().map(|(name, c)| camera(name, c)));
+    if config.camera.is_empty() {
+        all.push(finding("camera", Health::Off, "none is configured; photos come over HTTP"));
+    }
+    all.push(state_folder(&config));
+    all.push(disk(&config));
+    all.push(clock(Timestamp::now()));
+    all.push(reach("broker", &config.mqtt.url, [("mqtt", 1883), ("mqtts", 8883)]));
+    all.push(bucket(&config));
+    all.push(daemon(&config));
+    all
+}
+
+/// The library, what is installed, and what really ran each network.
+fn networks(config: &Config) -> Vec<Finding> {
+    let engine = match engine(config) {
+        Ok(engine) => engine,
+        Err(e) => return vec![finding("weights", Health::Fail, e.to_string())],
+    };
+    // Named in the configuration: a job fails without it. auto: the classical way is taken.
+    let named = |name: &str| config.segment.model == name || config.enhance.model == name;
+    let any_named = engine.manifest().models().iter().any(|m| named(&m.name)) || !config.inference.require.is_empty();
+    let mut all = vec![match engine.runtime() {
+        Ok(about) => finding("runtime", Health::Ok, about),
+        Err(why) => finding("runtime", if any_named { Health::Fail } else { Health::Warn }, format!("{why}; classical methods are used")),
+    }];
+    for row in weights::verify(engine.manifest()) {
+        let detail = row.detail.clone().unwrap_or_default();
+        let name = format!("weights {}", row.name);
+        all.push(match row.state {
+            State::Present => ran(&engine, &row.name, &config.inference.require),
+            State::Tampered => finding(name, Health::Fail, detail),
+            State::Missing if named(&row.name) => finding(name, Health::Fail, detail),
+            State::Missing => finding(name, if row.ships { Health::Warn } else { Health::Off }, detail),
+        });
+    }
+    for model in [&config.segment.model, &config.enhance.model] {
+        let built_in = ["auto", "classical", "lanczos"].contains(&model.as_str());
+        if !built_in && engine.manifest().get(model).is_none() {
+            all.push(finding(
+                format!("weights {model}"),
+                Health::Fail,
+                "the manifest has no such network; `irisd weights list` names them",
+            ));
+        }
+    }
+    all
+}
+
+fn ran(engine: &Engine, name: &str, require: &str) -> Finding {
+    let title = format!("network {name}");
+    if let Err(why) = engine.runtime() {
+        return finding(title, Health::Off, format!("installed; {why}"));
+    }
+    match engine.runs_on(name) {
+        Ok(on) => {
+            let why = on.reason.map(|r| format!(" ({r})")).unwrap_or_default();
+            let state = if require.is_empty() || on.provider == require { Health::Ok } else { Health::Fail };
+            finding(title, state, format!("runs on {}, {}{why}", on.provider, on.precision))
+        }
+        Err(e) => finding(title, Health::Fail, e.detail),
+    }
+}
+
+fn camera(name: &str, camera: &Camera) -> Finding {
+    let title = format!("camera {name}");
+    match camera.kind {
+        CameraKind::Synthetic => finding(title, Health::Ok, "synthetic eyes"),
+        CameraKind::Folder => match fs::read_dir(&camera.device) {
+            Ok(_) => finding(title, Health::Ok, &camera.device),
+            Err(e) => finding(title, Health::Warn, format!("{}: {e}", camera.device)),
+        },
+        CameraKind::V4l => {
+            let device = if camera.device.is_empty() { "/dev/video0" } else { &camera.device };
+            match fs::OpenOptions::new().read(true).write(true).open(device) {
+                Ok(_) => finding(title, Health::Ok, device),
+                Err(e) => finding(title, Health::Warn, format!("{device}: {e}; is it plugged in, and is the user in group video?")),
+            }
+        }
+    }
+}
+
+/// The folder, or the one in which it would be made.
+fn existing(path: &Path) -> PathBuf {
+    path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn state_folder(config: &Config) -> Finding {
+    let state = &config.paths.state;
+    let there = existing(state);
+    let probe = there.join(format!(".irisd-doctor-{}", std::process::id()));
+    match fs::write(&probe, b"x").and_then(|()| fs::remove_file(&probe)) {
+        Ok(()) => finding("state folder", Health::Ok, state.display().to_string()),
+        Err(e) => finding("state folder", Health::Fail, format!("{} cannot be written to by this user: {e}", there.display())),
+    }
+}
+
+fn disk(config: &Config) -> Finding {
+    match rustix::fs::statvfs(&existing(&config.paths.state)) {
+        Err(e) => finding("disk", Health::Fail, e.to_string()),
+        Ok(fs) => {
+            let free = fs.f_bavail * fs.f_frsize;
+            let (reserve, gib) = (config.retention.reserve.0, |b: u64| b as f64 / f64::from(1 << 30));
+            let state = if free <= reserve { Health::Fail } else { Health::Ok };
+            finding("disk", state, format!("{:.1} GiB free, {:.1} GiB of them kept in reserve", gib(free), gib(reserve)))
+        }
+    }
+}
+
+fn clock(now: Timestamp) -> Finding {
+    let detail = now.to_string();
+    match now {
+        n if n < BUILT => {
+            finding("clock", Health::Warn, format!("{detail}: never set; S3 and TLS need the time, photos are taken all the same"))
+        }
+        n if BUILT.checked_add((24 * 365 * 20).hours()).is_ok_and(|late| n > late) => {
+            finding("clock", Health::Warn, format!("{detail}: far ahead"))
+        }
+        _ => finding("clock", Health::Ok, detail),
+    }
+}
+
+/// Whether somebody takes a TCP connection there.
+fn reach(name: &str, url: &str, schemes: [(&str, u16); 2]) -> Finding {
+    let Some((scheme, rest)) = url.split_once("://") else { return finding(name, Health::Off, "not configured") };
+    let authority = rest.split('/').next().unwrap_or_default();
+    let usual = schemes.iter().find(|(s, _)| *s == scheme).map_or(0, |(_, port)| *port);
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let address = if has_port { authority.to_owned() } else { format!("{authority}:{usual}") };
+    let connected = address.to_socket_addrs().map(|found| found.collect::<Vec<SocketAddr>>()).and_then(|found| {
+        let mut last = Err(std::io::Error::other("the name has no address"));
+        for one in found {
+            last = TcpStream::connect_timeout(&one, REACH_LIMIT);
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    });
+    match connected {
+        Ok(_) => finding(name, Health::Ok, format!("{address} takes connections")),
+        Err(e) => finding(name, Health::Warn, format!("{address}: {e}; what is to be sent waits on the disk")),
+    }
+}
+
+fn bucket(config: &Config) -> Finding {
+    let s3 = &config.s3;
+    match (s3.bucket.is_empty(), s3.endpoint.is_empty()) {
+        (true, _) => finding("bucket", Health::Off, "not configured; results stay on this device"),
+        (false, true) => reach("bucket", &format!("https://s3.{}.amazonaws.com", s3.region), [("http", 80), ("https", 443)]),
+        (false, false) => reach("bucket", &s3.endpoint, [("http", 80), ("https", 443)]),
+    }
+}
+
+fn daemon(config: &Config) -> Finding {
+    match Daemon::default().address(&config.paths.state) {
+        Ok(url) => finding("daemon", Health::Ok, format!("started at {url}")),
+        Err(_) => finding("daemon", Health::Off, "does not run with this state folder"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_broker_that_listens_is_told_from_one_that_does_not_and_neither_fails_the_device() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("mqtt://{}", listener.local_addr().unwrap());
+        let ports = [("mqtt", 1883), ("mqtts", 8883)];
+        assert_eq!(reach("broker", &url, ports).state, Health::Ok);
+        drop(listener);
+        assert_eq!(reach("broker", &url, ports).state, Health::Warn);
+        assert_eq!(reach("broker", "", ports).state, Health::Off);
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_said_and_does_not_fail_the_device() {
+        assert_eq!(clock(Timestamp::UNIX_EPOCH).state, Health::Warn);
+        assert_eq!(clock(BUILT).state, Health::Ok);
+    }
+
+    #[test]
+    fn a_state_folder_that_cannot_be_written_to_fails_the_device() {
+        let mut config = Config::default();
+        config.paths.state = "/proc/irisd".into();
+        assert_eq!(state_folder(&config).state, Health::Fail);
+    }
+}

@@ -1,0 +1,265 @@
+//! `weights/manifest.toml`: the networks that this program knows, and what their files must be.
+//!
+//! The manifest of the build is compiled in, so that `irisd weights list` can name what is missing on an empty device. A
+//! `manifest.toml` in `paths.weights`, then one in `<state>/weights`, adds rows or replaces those of the same name. Files are looked
+//! for in the other order: `<state>/weights` (what a person added), then `paths.weights` (what the package brought).
+//!
+//! Invariant: [`Manifest::verified`] is the only way to a path that a runtime may load, and it hashes the file each time. A file
+//! whose sha256 is not its row's is never loaded: a swapped network would give masks that look right.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256 as Hasher};
+
+use crate::{
+    domain::{fault::Code, ids::Sha256},
+    ports::{ModelError, ModelSpec},
+};
+
+const BUILT_IN: &str = include_str!("../../../weights/manifest.toml");
+const FILE: &str = "manifest.toml";
+/// Height and width of the trial input of a network whose input size is free, px.
+const CANARY: usize = 32;
+
+/// What a network is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    Segmentation,
+    Enhancement,
+    Reflections,
+}
+
+impl Role {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Role::Segmentation => "segmentation",
+            Role::Enhancement => "enhancement",
+            Role::Reflections => "reflections",
+        }
+    }
+}
+
+/// Channel order of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Rgb,
+    Bgr,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputPort {
+    pub name: String,
+    /// N C H W; 0: free.
+    pub shape: [usize; 4],
+    /// The values that black and white become.
+    pub range: [f32; 2],
+    pub order: Order,
+    /// Grey around a letterboxed picture, 0..255.
+    pub padding: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputPort {
+    pub name: String,
+    /// N C H W; 0: free.
+    pub shape: [usize; 4],
+}
+
+/// One row of the manifest.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelRow {
+    pub name: String,
+    pub role: Role,
+    /// A plain file name.
+    pub file: String,
+    pub sha256: Sha256,
+    pub input: InputPort,
+    pub output: OutputPort,
+    /// Output side / input side.
+    pub scale: usize,
+    /// What the process grows by while it runs, MB: an estimate.
+    pub memory_mb: u32,
+    /// In the package; else made by weights/fetch.sh.
+    pub ships: bool,
+    pub licence: String,
+    pub source: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(default)]
+    model: Vec<ModelRow>,
+}
+
+/// Why the manifest cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    #[error("{path} cannot be read: {source}")]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("{path} is not a manifest: {reason}")]
+    Malformed { path: PathBuf, reason: String },
+}
+
+/// The rows, and the folders in which files are looked for.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    models: Vec<ModelRow>,
+    places: Vec<PathBuf>,
+}
+
+impl Manifest {
+    /// Built-in rows, then `<weights>/manifest.toml`, then `<state>/weights/manifest.toml`. Folders and files may be missing.
+    pub fn load(state: &Path, weights: &Path) -> Result<Self, ManifestError> {
+        let places = vec![state.join("weights"), weights.to_owned()];
+        let mut models = parse(Path::new("the built-in manifest"), BUILT_IN)?;
+        for place in places.iter().rev() {
+            let path = place.join(FILE);
+            match std::fs::read_to_string(&path) {
+                Ok(text) => {
+                    for row in parse(&path, &text)? {
+                        models.retain(|m| m.name != row.name);
+                        models.push(row);
+                    }
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(source) => return Err(ManifestError::Unreadable { path, source }),
+            }
+        }
+        Ok(Self { models, places })
+    }
+
+    pub fn models(&self) -> &[ModelRow] {
+        &self.models
+    }
+
+    pub fn get(&self, name: &str) -> Option<&ModelRow> {
+        self.models.iter().find(|m| m.name == name)
+    }
+
+    /// Where weights that a person adds go: `<state>/weights`.
+    pub fn own_place(&self) -> &Path {
+        &self.places[0]
+    }
+
+    /// The row's file as it lies there, not yet hashed.
+    pub fn locate(&self, row: &ModelRow) -> Option<PathBuf> {
+        self.places.iter().map(|p| p.join(&row.file)).find(|p| p.is_file())
+    }
+
+    /// The row's file, whose bytes are the right ones. Errors: WeightsMissing, WeightsTampered.
+    pub fn verified(&self, row: &ModelRow) -> Result<PathBuf, ModelError> {
+        let Some(path) = self.locate(row) else {
+            let places: Vec<String> = self.places.iter().map(|p| p.display().to_string()).collect();
+            let detail = format!("{} ({}) is not in {}", row.file, row.name, places.join(" nor in "));
+            return Err(ModelError { code: Code::WeightsMissing, detail });
+        };
+        let found = hash(&path)
+            .map_err(|e| ModelError { code: Code::WeightsMissing, detail: format!("{} cannot be read: {e}", path.display()) })?;
+        if found != row.sha256 {
+            let detail = format!("{} has sha256 {found}, the manifest says {}", path.display(), row.sha256);
+            return Err(ModelError { code: Code::WeightsTampered, detail });
+        }
+        Ok(path)
+    }
+}
+
+impl ModelRow {
+    pub fn spec(&self, file: PathBuf) -> ModelSpec {
+        let [n, c, h, w] = self.input.shape;
+        let or = |v: usize, free: usize| if v == 0 { free } else { v };
+        ModelSpec {
+            name: self.name.clone(),
+            file,
+            input: self.input.name.clone(),
+            output: self.output.name.clone(),
+            canary: vec![or(n, 1), or(c, 3), or(h, CANARY), or(w, CANARY)],
+        }
+    }
+
+    /// Shapes that the row itself states must be those that come out. Errors: ModelMismatch.
+    pub fn check_output(&self, shape: &[usize]) -> Result<(), ModelError> {
+        let stated = self.output.shape;
+        let fits = shape.len() == 4 && stated.iter().zip(shape).all(|(want, is)| *want == 0 || want == is);
+        if fits {
+            return Ok(());
+        }
+        let detail = format!("{}: output {} came out as {shape:?}, the manifest says {stated:?} (0: free)", self.name, self.output.name);
+        Err(ModelError { code: Code::ModelMismatch, detail })
+    }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
+    let malformed = |reason: String| ManifestError::Malformed { path: path.to_owned(), reason };
+    let rows = toml::from_str::<Document>(text).map_err(|e| malformed(e.to_string()))?.model;
+    for row in &rows {
+        // A file name with a slash would let a manifest point out of the folders that are looked in.
+        if row.name.is_empty() || row.file.is_empty() || row.file.contains(['/', '\\']) || row.file.starts_with('.') {
+            return Err(malformed(format!("model {:?}: {:?} is not a plain file name", row.name, row.file)));
+        }
+    }
+    Ok(rows)
+}
+
+/// SHA-256 of a file, read in pieces.
+pub fn hash(path: &Path) -> io::Result<Sha256> {
+    let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(), vec![0; 64 * 1024]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(Sha256(hasher.finalize().into())),
+            n => hasher.update(&piece[..n]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repo_weights() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights")
+    }
+
+    #[test]
+    fn every_shipped_file_is_the_one_that_the_manifest_names() {
+        let dir = tempfile::tempdir().expect("temp folder");
+        let manifest = Manifest::load(dir.path(), &repo_weights()).expect("manifest");
+        let shipped: Vec<_> = manifest.models().iter().filter(|m| m.ships).collect();
+        assert!(shipped.len() >= 2);
+        for row in shipped {
+            manifest.verified(row).unwrap_or_else(|e| panic!("{}: {e}", row.name));
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_refused_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().expect("temp folder");
+        let weights = dir.path().join("package");
+        std::fs::create_dir(&weights).expect("folder");
+        let manifest = Manifest::load(dir.path(), &weights).expect("manifest");
+        let row = manifest.get("iris").expect("row");
+        assert_eq!(manifest.verified(row).expect_err("nothing there").code, Code::WeightsMissing);
+        let mut bytes = std::fs::read(repo_weights().join("iris.onnx")).expect("weights");
+        bytes[1000] ^= 1;
+        std::fs::write(weights.join("iris.onnx"), bytes).expect("write");
+        let error = manifest.verified(row).expect_err("one bit differs");
+        assert_eq!(error.code, Code::WeightsTampered);
+        assert!(error.detail.contains(&row.sha256.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_manifest_that_points_out_of_its_folder_is_refused() {
+        let text = BUILT_IN.replace("\"iris.onnx\"", "\"../../etc/passwd\"");
+        assert!(matches!(parse(Path::new("x"), &text), Err(ManifestError::Malformed { .. })));
+    }
+}

@@ -1,1 +1,0 @@
-//! (comes with its own commit)

@@ -1,0 +1,212 @@
+//! Step 4: the iris, larger. CLAHE and Lanczos, or a network by tiles; either way row by row into image.jpg.
+
+use super::{
+    Halt, Settings, Steps,
+    network::NetworkRows,
+    save::{Brake, Folder, JPEG_QUALITY, THUMB_PX},
+    segment::Eye,
+};
+use crate::{
+    config::Scope,
+    domain::{
+        fault::{Code, Fault},
+        report::{EnhanceFacts, FileFacts, Rect},
+    },
+    imaging::{
+        clahe, encode, geometry,
+        raster::{Gray, Rgb},
+        resize::{self, Lanczos},
+    },
+    inference::{
+        Engine,
+        manifest::{ModelRow, Role},
+    },
+    ports::ModelError,
+};
+
+/// Contrast limit and tiles a side of CLAHE (Zuiderveld 1994).
+const CLIP: f32 = 2.0;
+const GRID: usize = 8;
+/// Room around the iris, limbus radii.
+const MARGIN: f64 = 0.25;
+/// A result above this many px is made smaller: at 3 bytes each it would fill the memory of whoever opens it.
+const MAX_RESULT_PX: u64 = 1 << 30;
+/// The network that `auto` takes, where a GPU runs it. Never animevideov3: drawn pictures taught it to draw.
+const AUTO_NETWORK: &str = "realesrgan-x4plus";
+
+pub struct Enhanced {
+    pub image: FileFacts,
+    /// px of the upright photo.
+    pub crop: Rect,
+    pub scale: u32,
+    pub facts: EnhanceFacts,
+    /// Longest side [`THUMB_PX`].
+    pub thumb: Rgb,
+}
+
+/// Errors: those of a network that the configuration names, of the disk, or a stop.
+pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: &Folder, steps: &Steps<'_>) -> Result<Enhanced, Halt> {
+    let network = choose(settings, engine)?;
+    let crop = match settings.scope {
+        Scope::Iris => around(eye, photo.width, photo.height),
+        Scope::Photo => Rect { x: 0, y: 0, width: photo.width as u32, height: photo.height as u32 },
+    };
+    let part = photo.crop(crop.x as usize, crop.y as usize, crop.width as usize, crop.height as usize);
+    drop(photo); // tens of megabytes that nobody needs from here on
+    let (scale, mut reasons) = fitting(crop, settings.scale)?;
+    steps.at(0.05)?;
+    if let Some(row) = network {
+        match by_network(&part, row, scale, settings, engine, folder, steps)? {
+            Ok((image, mut facts)) => {
+                facts.fallback_reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+                return Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) });
+            }
+            Err(why) => {
+                tracing::warn!(model = row.name, why, "Lanczos takes over");
+                reasons.push(format!("{}: {why}", row.name));
+            }
+        }
+    }
+    let mut part = part;
+    clahe::clahe_lab(&mut part, CLIP, GRID);
+    steps.at(0.3)?;
+    let brake = Brake::default();
+    let mut rows = Lanczos::new(&part, scale as usize);
+    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY))?;
+    let facts = EnhanceFacts {
+        method: "clahe_lanczos".into(),
+        model: None,
+        model_sha256: None,
+        provider: None,
+        precision: None,
+        tile: None,
+        overlap: None,
+        tiles: None,
+        fallback_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+    };
+    Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) })
+}
+
+/// The network to try, if any. A named one must be there.
+fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Option<&'a ModelRow>, ModelError> {
+    match settings.enhance_model.as_str() {
+        "lanczos" => Ok(None),
+        "auto" => {
+            let row = engine.installed(Role::Enhancement).into_iter().find(|row| row.name == AUTO_NETWORK);
+            Ok(row.filter(|row| engine.on_gpu(&row.name)))
+        }
+        name => {
+            let row = engine.spec(name)?;
+            if row.role != Role::Enhancement {
+                let detail = format!("enhance.model names {name}, whose role is {}", row.role.name());
+                return Err(ModelError { code: Code::ModelMismatch, detail });
+            }
+            engine.runs_on(name)?; // missing weights or a missing runtime are the device's fault, not a reason for another picture
+            Ok(Some(row))
+        }
+    }
+}
+
+/// image.jpg by the network, or why not.
+fn by_network(
+    part: &Rgb,
+    row: &ModelRow,
+    scale: u32,
+    settings: &Settings,
+    engine: &Engine,
+    folder: &Folder,
+    steps: &Steps<'_>,
+) -> Result<Result<(FileFacts, EnhanceFacts), String>, Halt> {
+    if row.scale != scale as usize {
+        return Ok(Err(format!("it makes pictures {} times larger, not {scale} times", row.scale)));
+    }
+    let runs_on = engine.runs_on(&row.name)?;
+    let brake = Brake::default();
+    let mut rows = NetworkRows::new(part, row, engine, (settings.tile as usize, runs_on.provider != "cpu"), steps, &brake);
+    // The network's tiles report their own progress: the rows that it has made already cost nothing.
+    let written = folder.picture("image.jpg", &mut rows, &brake, steps, (0.05, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY));
+    if let Some(why) = rows.failed() {
+        return Ok(Err(why));
+    }
+    let facts = EnhanceFacts {
+        method: "network".into(),
+        model: Some(row.name.clone()),
+        model_sha256: Some(row.sha256),
+        provider: Some(runs_on.provider),
+        precision: Some(runs_on.precision),
+        tile: Some(rows.tile() as u32),
+        overlap: Some(rows.overlap() as u32),
+        tiles: Some(rows.tiles() as u32),
+        fallback_reason: None,
+    };
+    Ok(Ok((written?, facts)))
+}
+
+/// The bounding box of limbus and mask with a margin, inside the photo; the whole photo where there is no mask.
+fn around(eye: &Eye, width: usize, height: usize) -> Rect {
+    let Some((mx0, my0, mx1, my1)) = bounds(&eye.mask) else {
+        return Rect { x: 0, y: 0, width: width as u32, height: height as u32 };
+    };
+    let margin = MARGIN * geometry::radius(&eye.iris.limbus);
+    let (x0, y0, x1, y1) = geometry::bounds(&eye.iris.limbus);
+    let low = |a: f64, b: usize| (a.min(b as f64) - margin).floor().max(0.0) as u32;
+    let high = |a: f64, b: usize, end: usize| ((a.max(b as f64) + margin).ceil() as u32).min(end as u32);
+    let (x, y) = (low(x0, mx0), low(y0, my0));
+    Rect { x, y, width: high(x1, mx1, width) - x, height: high(y1, my1, height) - y }
+}
+
+/// (left, top, right, bottom) of a mask's inside, px.
+fn bounds(mask: &Gray) -> Option<(usize, usize, usize, usize)> {
+    let inside = |y: usize| mask.row(y).iter().any(|v| *v >= 128);
+    let top = (0..mask.height).find(|y| inside(*y))?;
+    let bottom = (top..mask.height).rev().find(|y| inside(*y))? + 1;
+    let columns = (top..bottom).filter_map(|y| {
+        let row = mask.row(y);
+        Some((row.iter().position(|v| *v >= 128)?, row.iter().rposition(|v| *v >= 128)? + 1))
+    });
+    let (left, right) = columns.fold((mask.width, 0), |(l, r), (a, b)| (l.min(a), r.max(b)));
+    Some((left, top, right, bottom))
+}
+
+/// The largest whole factor up to the wanted one whose result a JPEG can hold, and what to say if it is another.
+fn fitting(crop: Rect, wanted: u32) -> Result<(u32, Vec<String>), Fault> {
+    let fits = |k: u32| {
+        let (w, h) = (u64::from(crop.width) * u64::from(k), u64::from(crop.height) * u64::from(k));
+        w.max(h) <= encode::JPEG_MAX_SIDE as u64 && w * h <= MAX_RESULT_PX
+    };
+    let size = format!("{} x {} px", crop.width, crop.height);
+    match (1..=wanted).rev().find(|k| fits(*k)) {
+        Some(k) if k == wanted => Ok((k, Vec::new())),
+        Some(k) => Ok((k, vec![format!("{size} at {wanted} times would be too large a picture: {k} times")])),
+        None => Err(Fault::new(Code::TooManyPixels, format!("{size} is more than a JPEG can hold"))),
+    }
+}
+
+/// Of the crop before it grows: the same picture at a sixteenth of the work.
+fn thumb(part: &Rgb) -> Rgb {
+    let long = part.width.max(part.height);
+    if long <= THUMB_PX {
+        return part.clone();
+    }
+    let side = |px: usize| (px * THUMB_PX / long).max(1);
+    resize::shrink(part, side(part.width), side(part.height))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rect(width: u32, height: u32) -> Rect {
+        Rect { x: 0, y: 0, width, height }
+    }
+
+    #[test]
+    fn a_result_too_large_for_a_jpeg_gets_the_largest_factor_that_fits_and_says_so() {
+        assert_eq!(fitting(rect(4000, 3000), 4), Ok((4, Vec::new())));
+        let (scale, said) = fitting(rect(20_000, 100), 4).expect("it fits three times");
+        assert_eq!((scale, said.len()), (3, 1));
+        assert_eq!(fitting(rect(65_535, 100), 4).expect("fits once").0, 1);
+        assert_eq!(fitting(rect(65_536, 100), 4).expect_err("never").code, Code::TooManyPixels);
+        assert!(fitting(rect(60_000, 60_000), 4).is_err());
+    }
+}

@@ -1,0 +1,145 @@
+//! `irisd process`: the pipeline alone, over files, without daemon, store or bucket.
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{Ended, Input, Pipeline, Stop, Watch};
+use crate::{
+    domain::{
+        fault::{Code, Fault, FaultClass},
+        photo::Source,
+        report::Report,
+        stage::{Stage, StepMs},
+    },
+    inference::manifest::hash,
+};
+
+const ENDINGS: [&str; 3] = [".jpg", ".mask.png", ".report.json"];
+
+/// One line of `process --json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    photo: &'a Path,
+    status: &'static str,
+    error_type: Option<FaultClass>,
+    error_code: Option<Code>,
+    message: Option<String>,
+    suggestion: Option<String>,
+    files: Option<Files>,
+}
+
+/// NAME.jpg, NAME.mask.png, NAME.report.json in `--out`.
+#[derive(Debug, Serialize)]
+struct Files {
+    image: PathBuf,
+    mask: PathBuf,
+    report: PathBuf,
+}
+
+/// Nobody stops a command but by ending it.
+struct Alone;
+
+impl Watch for Alone {
+    fn enter(&self, _: Stage, _: StepMs) -> Result<(), Stop> {
+        Ok(())
+    }
+    fn checkpoint(&self, _: Stage, _: f32) -> Result<(), Stop> {
+        Ok(())
+    }
+}
+
+/// Runs each photo; a line each on `stdout` (JSON, or for people). `out` is made. Gives whether all of them completed.
+/// Errors: `out` cannot be made, or `stdout` is gone; a photo's own trouble is in its line.
+pub fn process_files(photos: &[PathBuf], out: &Path, json: bool, pipeline: &Pipeline, stdout: &mut dyn Write) -> io::Result<bool> {
+    fs::create_dir_all(out)?;
+    let place = out.canonicalize()?;
+    let originals: HashSet<PathBuf> = photos.iter().filter_map(|p| p.canonicalize().ok()).collect();
+    // An original is never touched, also where `out` is the folder it lies in.
+    let is_original = |name: &str| ENDINGS.iter().any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
+    let mut taken = HashSet::new();
+    let mut all = true;
+    for photo in photos {
+        let name = free_name(photo, &mut taken, is_original);
+        let result = one(photo, out, &name, pipeline);
+        all &= result.is_ok();
+        if json {
+            let line = line(photo, &result);
+            serde_json::to_writer(&mut *stdout, &line)?;
+            writeln!(stdout)?;
+        } else {
+            match &result {
+                Ok((files, report)) => {
+                    let iris = &report.iris;
+                    let facts = format!("iris {:.1} %, confidence {:.2}, {}", 100.0 * iris.coverage, iris.confidence, iris.method);
+                    writeln!(stdout, "{}: {} ({facts}; {} ms)", photo.display(), files.image.display(), report.processing_time_ms)?;
+                    report.warnings.iter().try_for_each(|w| writeln!(stdout, "  note: {w}"))?;
+                }
+                Err(fault) => writeln!(stdout, "{}: {} {}", photo.display(), fault.message, fault.suggestion)?,
+            }
+        }
+        stdout.flush()?;
+    }
+    Ok(all)
+}
+
+fn line<'a>(photo: &'a Path, result: &Result<(Files, Report), Fault>) -> Line<'a> {
+    let fault = result.as_ref().err();
+    let files = result.as_ref().ok().map(|(f, _)| Files { image: f.image.clone(), mask: f.mask.clone(), report: f.report.clone() });
+    Line {
+        photo,
+        status: if fault.is_none() { "completed" } else { "failed" },
+        error_type: fault.map(|f| f.class),
+        error_code: fault.map(|f| f.code),
+        message: fault.map(|f| f.message.clone()),
+        suggestion: fault.map(|f| f.suggestion.clone()),
+        files,
+    }
+}
+
+/// The photo's stem, or with `-2`, `-3` where an earlier photo has it or an original stands. Compared without case: some disks know none.
+fn free_name(photo: &Path, taken: &mut HashSet<String>, is_original: impl Fn(&str) -> bool) -> String {
+    let stem = photo.file_stem().map_or_else(|| "photo".into(), |s| s.to_string_lossy().into_owned());
+    let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
+    names.into_iter().find(|n| !is_original(n) && taken.insert(n.to_lowercase())).expect("the numbers do not end")
+}
+
+fn one(photo: &Path, out: &Path, name: &str, pipeline: &Pipeline) -> Result<(Files, Report), Fault> {
+    let sha256 = hash(photo).map_err(|e| Fault::new(Code::OriginalMissing, format!("{}: {e}", photo.display())))?;
+    let work = out.join(format!(".irisd-process-{}", std::process::id()));
+    let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
+    let done = pipeline.run(&input, &Alone).map_err(|ended| match ended {
+        Ended::Fault(fault, _) => fault,
+        Ended::Stopped => Fault::new(Code::Internal, "the run was stopped"),
+    })?;
+    let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
+    let files = Files { image, mask, report };
+    let bring = || -> io::Result<()> {
+        fs::rename(work.join("mask.png"), &files.mask)?;
+        fs::rename(work.join("report.json"), &files.report)?;
+        fs::rename(work.join("image.jpg"), &files.image)?; // last: whoever waits for the picture finds the others
+        fs::remove_dir_all(&work)?;
+        File::open(out)?.sync_all()
+    };
+    bring().map_err(|e| super::save::fault(out, &e))?;
+    Ok((files, done.report))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn photos_of_one_stem_get_numbers_and_never_each_others_names_nor_an_originals() {
+        let mut taken = HashSet::new();
+        let names: Vec<_> = ["a/eye.jpg", "b/eye.png", "c/eye-2.jpg", "d/EYE.jpg", "e/.jpg"]
+            .map(|p| free_name(Path::new(p), &mut taken, |n| n == "EYE-3"))
+            .into();
+        assert_eq!(names, ["eye", "eye-2", "eye-2-2", "EYE-4", ".jpg"]);
+    }
+}

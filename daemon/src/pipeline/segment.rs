@@ -1,0 +1,189 @@
+//! Step 2: where the iris is, by the network or the classical segmenter, and whether the photo is good enough.
+
+use super::{Halt, Settings, Steps, eyenet};
+use crate::{
+    domain::{
+        fault::{Code, Fault},
+        quality::{Metric, Quality, Verdict},
+        report::{Ellipse, IrisFacts},
+    },
+    imaging::{
+        geometry,
+        highlights::{self, Highlights},
+        mask::{self, Region},
+        quality,
+        raster::{Gray, Rgb},
+        segment,
+    },
+    inference::{
+        Engine,
+        manifest::{ModelRow, Role},
+    },
+    ports::ModelError,
+};
+
+/// What is known of the eye in the photo.
+pub struct Eye {
+    /// The photo's size: visible iris with the pupil, soft edge.
+    pub mask: Gray,
+    pub iris: IrisFacts,
+    pub highlights: Highlights,
+    pub quality: Quality,
+    /// Sentences for the person.
+    pub warnings: Vec<String>,
+}
+
+struct Found {
+    mask: Gray,
+    limbus: Ellipse,
+    pupil: Option<Ellipse>,
+    confidence: f64,
+}
+
+/// Errors: NoIris and the codes of the quality gate, where the gate is on; those of a network that the configuration names.
+pub fn run(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>) -> Result<Eye, Halt> {
+    let mut warnings = Vec::new();
+    let network = choose(settings, engine)?;
+    let seen = match &network {
+        Network::None => Seen::by_eye(photo),
+        Network::Named(row) => Seen::by_network(photo, row, engine, steps)?,
+        Network::Auto(row) => match Seen::by_network(photo, row, engine, steps) {
+            Err(Halt::Fault(fault)) => {
+                tracing::warn!(model = row.name, code = %fault.code.name(), detail = fault.detail, "the classical segmenter takes over");
+                warnings.push(format!("The network {} could not run; the classical segmenter was used.", row.name));
+                Seen::by_eye(photo)
+            }
+            seen => seen?,
+        },
+    };
+    steps.at(0.75)?;
+    match seen.found {
+        Some(found) => judge(photo, found, seen.by, settings, warnings, steps),
+        None if settings.gate => Err(Fault::new(Code::NoIris, format!("nothing like an iris, looked for by {}", seen.by.method)).into()),
+        None => Ok(nothing(photo, seen.by, settings, warnings)),
+    }
+}
+
+/// Which network the configuration asks for.
+enum Network<'a> {
+    None,
+    /// Must run.
+    Named(&'a ModelRow),
+    /// May run; the classical segmenter stands in.
+    Auto(&'a ModelRow),
+}
+
+fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Network<'a>, ModelError> {
+    match settings.segment_model.as_str() {
+        "classical" => Ok(Network::None),
+        "auto" => Ok(engine.installed(Role::Segmentation).first().map_or(Network::None, |row| Network::Auto(row))),
+        name => {
+            let row = engine.spec(name)?;
+            if row.role != Role::Segmentation {
+                let detail = format!("segment.model names {name}, whose role is {}", row.role.name());
+                return Err(ModelError { code: Code::ModelMismatch, detail });
+            }
+            Ok(Network::Named(row))
+        }
+    }
+}
+
+/// Method, model and hash, as the report names them.
+struct By {
+    method: &'static str,
+    row: Option<ModelRow>,
+}
+
+struct Seen {
+    found: Option<Found>,
+    by: By,
+}
+
+impl Seen {
+    fn by_eye(photo: &Rgb) -> Self {
+        let found = segment::classical(photo).map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
+        Self { found, by: By { method: "classical", row: None } }
+    }
+
+    fn by_network(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> Result<Self, Halt> {
+        let found = eyenet::find(photo, row, engine, steps)?;
+        let found = found.map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
+        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()) } })
+    }
+}
+
+impl By {
+    fn facts(self, limbus: Ellipse, pupil: Option<Ellipse>, coverage: f64, confidence: f64) -> IrisFacts {
+        let (model, model_sha256) = self.row.map(|r| (r.name, r.sha256)).unzip();
+        // Thousandths: what is beyond them is arithmetic, not eye.
+        let (limbus, pupil) = (rounded(&limbus), pupil.as_ref().map(rounded));
+        let (coverage, confidence) = (round(coverage, 1e6), round(confidence, 1e3));
+        IrisFacts { limbus, pupil, coverage, confidence, method: self.method.to_owned(), model, model_sha256 }
+    }
+}
+
+/// To a whole number of parts of 1.
+pub fn round(v: f64, parts: f64) -> f64 {
+    (v * parts).round() / parts
+}
+
+fn rounded(e: &Ellipse) -> Ellipse {
+    let r = |v| round(v, 1e3);
+    Ellipse { cx: r(e.cx), cy: r(e.cy), rx: r(e.rx), ry: r(e.ry), angle_deg: r(e.angle_deg) }
+}
+
+/// Coverage, then the quality gate: the first fault ends the job, or all become warnings.
+fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: Vec<String>, steps: &Steps<'_>) -> Result<Eye, Halt> {
+    let Found { mask, limbus, pupil, confidence } = found;
+    let coverage = mask::coverage(&mask);
+    let highlights = highlights::find(photo, &limbus, pupil.as_ref(), &mask);
+    steps.at(0.85)?;
+    let glare = laid_out(&highlights.map, photo);
+    let (mut quality, mut faults) = quality::measure(photo, &mask, &limbus, pupil.as_ref(), &glare, confidence, &settings.thresholds);
+    let covered = coverage_metric(coverage, settings);
+    if !covered.pass {
+        let detail =
+            format!("the iris mask covers {:.1} % of the photo, {:.1} % are wanted", 100.0 * coverage, 100.0 * settings.min_coverage);
+        faults.insert(0, Fault::new(Code::NoIris, detail));
+        quality.verdict = Verdict::Fail;
+    }
+    quality.metrics.insert("coverage".into(), covered);
+    if settings.gate && !faults.is_empty() {
+        return Err(faults.swap_remove(0).into());
+    }
+    warnings.extend(faults.into_iter().map(|f| format!("{} {}", f.message, f.suggestion)));
+    steps.at(0.95)?;
+    Ok(Eye { mask, iris: by.facts(limbus, pupil, coverage, confidence), highlights, quality, warnings })
+}
+
+/// A region as a mask of the photo's size.
+fn laid_out(region: &Region, photo: &Rgb) -> Gray {
+    let mut out = Gray::new(photo.width, photo.height);
+    let width = region.gray.width.min(photo.width.saturating_sub(region.x));
+    for y in 0..region.gray.height.min(photo.height.saturating_sub(region.y)) {
+        let at = (region.y + y) * photo.width + region.x;
+        out.data[at..at + width].copy_from_slice(&region.gray.row(y)[..width]);
+    }
+    out
+}
+
+/// A photo without an iris, where the gate is off: a mask of nothing, around the middle, of no confidence; the picture is still made.
+fn nothing(photo: &Rgb, by: By, settings: &Settings, mut warnings: Vec<String>) -> Eye {
+    let (w, h) = (photo.width as f64, photo.height as f64);
+    let entry = Code::NoIris.entry();
+    warnings.push(format!("{} {} The whole photo is shown.", entry.message, entry.suggestion));
+    let metrics = [("coverage".to_owned(), coverage_metric(0.0, settings))].into();
+    Eye {
+        mask: Gray::new(photo.width, photo.height),
+        iris: by.facts(geometry::circle(w / 2.0, h / 2.0, w.min(h) / 4.0), None, 0.0, 0.0),
+        highlights: Highlights { map: Region { x: 0, y: 0, gray: Gray::new(0, 0) }, count: 0, area_px: 0 },
+        quality: Quality { verdict: Verdict::Fail, metrics },
+        warnings,
+    }
+}
+
+fn coverage_metric(coverage: f64, settings: &Settings) -> Metric {
+    // An empty mask passes no threshold, not even one of 0: there is nothing to show.
+    let pass = coverage > 0.0 && coverage >= settings.min_coverage;
+    Metric { value: round(coverage, 1e4), unit: "ratio".into(), threshold: settings.min_coverage, pass }
+}

@@ -1,0 +1,59 @@
+//! What the pipeline needs of the configuration.
+
+use crate::{
+    config::{Config, QualityMode, Scope},
+    imaging::{decode::Limits, quality::Thresholds},
+};
+
+/// Plain values, copied once at start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub limits: Limits,
+    /// auto | classical | a name of the manifest
+    pub segment_model: String,
+    /// Iris mask / photo, 0..1.
+    pub min_coverage: f64,
+    /// A quality_issue ends the job; else it becomes a warning of the report.
+    pub gate: bool,
+    pub thresholds: Thresholds,
+    /// auto | off
+    pub reflections: String,
+    /// auto | lanczos | a name of the manifest
+    pub enhance_model: String,
+    pub scope: Scope,
+    /// 1..=4
+    pub scale: u32,
+    /// px of the photo.
+    pub tile: u32,
+}
+
+impl Settings {
+    pub fn from_config(config: &Config) -> Self {
+        let q = &config.quality;
+        Self {
+            limits: Limits { max_pixels: config.http.max_pixels },
+            segment_model: config.segment.model.clone(),
+            min_coverage: config.segment.min_coverage,
+            gate: q.mode == QualityMode::Gate,
+            thresholds: Thresholds {
+                min_confidence: q.min_confidence,
+                min_iris_diameter: q.min_iris_diameter,
+                min_sharpness: q.min_sharpness,
+                min_lightness: q.min_lightness,
+                max_lightness: q.max_lightness,
+                max_clipped: q.max_clipped,
+                max_glare: q.max_glare,
+                min_usable_area: q.min_usable_area,
+                min_inside: q.min_inside,
+                min_pupil_ratio: q.min_pupil_ratio,
+                max_pupil_ratio: q.max_pupil_ratio,
+                max_gaze: q.max_gaze,
+            },
+            reflections: config.reflections.method.clone(),
+            enhance_model: config.enhance.model.clone(),
+            scope: config.enhance.scope,
+            scale: config.enhance.scale.clamp(1, 4),
+            tile: config.enhance.tile,
+        }
+    }
+}

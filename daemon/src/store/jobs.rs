@@ -1,0 +1,202 @@
+//! Jobs: submit, the transitions that workers ask for, and what they leave for the outbox.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    blobs::result_name,
+    commit::Tx,
+    rows::{self, Idem, Subject, UploadFile, UploadRecord},
+    types::{Answer, Idempotency, NewJobs},
+};
+use crate::domain::{
+    event::EventKind,
+    fault::Fault,
+    ids::{JobId, PhotoId, Seq, UserId},
+    job::{Artifacts, Job, Status, UploadStatus},
+    photo::{ClientInfo, Photo},
+    report::FileFacts,
+    stage::{Stage, StepMs},
+    transition::{Command, Outcome},
+};
+
+impl Store {
+    /// All or none: every photo must be there, and the queue must have room for all.
+    pub async fn submit(&self, new: NewJobs, idempotency: Option<Idempotency>) -> Result<Vec<Job>, StoreError> {
+        let ids: Vec<JobId> = new.photo_ids.iter().map(|_| JobId(Uuid::now_v7())).collect();
+        self.commit(move |tx| {
+            if let Some(answer) = replayed(tx, &new.user_id, idempotency.as_ref())? {
+                return jobs_of_answer(tx, answer);
+            }
+            let limit = tx.options().max_pending;
+            if tx.pending() + ids.len() > limit {
+                return Err(StoreError::QueueFull { pending: tx.pending(), limit });
+            }
+            let mut jobs = Vec::new();
+            for (id, photo) in ids.iter().zip(&new.photo_ids) {
+                jobs.push(submit_one(tx, *id, *photo, &new)?);
+            }
+            remember(tx, &new.user_id, idempotency, Answer::Jobs(ids.clone()))?;
+            Ok(jobs)
+        })
+        .await
+    }
+
+    pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
+        self.commit(move |tx| {
+            let job = tx.transition(id, Command::Cancel)?;
+            tx.remove_later(&result_name(id));
+            Ok(job)
+        })
+        .await
+    }
+
+    pub async fn claim(&self, id: JobId) -> Result<Job, StoreError> {
+        self.commit(move |tx| tx.transition(id, Command::Claim)).await
+    }
+
+    pub async fn step(&self, id: JobId, stage: Stage, step_ms: StepMs) -> Result<Job, StoreError> {
+        self.commit(move |tx| tx.transition(id, Command::Step { stage, step_ms })).await
+    }
+
+    /// The result is on disk: the job's last state, its announcement and its uploads are one transaction.
+    pub async fn complete(&self, id: JobId, outcome: Outcome) -> Result<Job, StoreError> {
+        self.commit(move |tx| {
+            let upload = tx.options().uploads;
+            let artifacts = outcome.artifacts.clone();
+            let job = tx.transition(id, Command::Complete { outcome: Box::new(outcome), upload })?;
+            if upload {
+                queue_uploads(tx, &job, &artifacts)?;
+            }
+            Ok(job)
+        })
+        .await
+    }
+
+    pub async fn fail(&self, id: JobId, fault: Fault, step_ms: StepMs, retry_in: Duration) -> Result<Job, StoreError> {
+        self.commit(move |tx| tx.transition(id, Command::Fail { fault, step_ms, retry_in })).await
+    }
+
+    pub async fn put_back(&self, id: JobId) -> Result<Job, StoreError> {
+        self.commit(move |tx| tx.transition(id, Command::PutBack)).await
+    }
+
+    /// Remembers a capture's answer under its key.
+    pub async fn remember(&self, owner: &UserId, idempotency: Idempotency, answer: Answer) -> Result<(), StoreError> {
+        let owner = owner.clone();
+        self.commit(move |tx| remember(tx, &owner, Some(idempotency), answer)).await
+    }
+}
+
+fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Result<Job, StoreError> {
+    let photo: Photo = tx.get(&rows::photo(photo))?.ok_or(StoreError::NotFound("photo"))?;
+    if !photo.on_disk {
+        return Err(StoreError::OriginalEvicted);
+    }
+    let client = ClientInfo {
+        client_ref: new.client.client_ref.clone().or(photo.client.client_ref),
+        eye: new.client.eye.or(photo.client.eye),
+        captured_at: new.client.captured_at.or(photo.client.captured_at),
+    };
+    let job = Job {
+        id,
+        seq: tx.next_row(),
+        photo_id: photo.id,
+        user_id: new.user_id.clone(),
+        lane: new.lane,
+        status: Status::Pending,
+        current_step: None,
+        progress: 0,
+        attempt: 0,
+        transient_retries: 0,
+        crashes: 0,
+        crashes_in_step: 0,
+        crashed_step: None,
+        fault: None,
+        artifacts: None,
+        upload: UploadStatus::Off,
+        quality: None,
+        step_ms: StepMs::default(),
+        processing_time_ms: None,
+        cached: false,
+        not_before: None,
+        client,
+        created_at: tx.now.wall,
+        started_at: None,
+        completed_at: None,
+        reprocess_of: new.reprocess_of,
+    };
+    tx.put_job(None, &job)?;
+    tx.announce(&job, EventKind::Submitted)?;
+    Ok(job)
+}
+
+fn queue_uploads(tx: &mut Tx<'_>, job: &Job, artifacts: &Artifacts) -> Result<(), StoreError> {
+    let dir = result_name(job.id);
+    let file = |name: &str, facts: &FileFacts, content_type: &str| UploadFile {
+        path: format!("{dir}/{name}"),
+        content_type: content_type.to_owned(),
+        sha256: facts.sha256,
+        bytes: facts.bytes,
+    };
+    let report = UploadFile {
+        path: format!("{dir}/report.json"),
+        content_type: "application/json".to_owned(),
+        sha256: artifacts.report_sha256,
+        bytes: artifacts.report_bytes,
+    };
+    let mut files = vec![
+        (".jpg", file("image.jpg", &artifacts.files.image, "image/jpeg")),
+        (".png", file("mask.png", &artifacts.files.mask, "image/png")),
+        (".json", report),
+    ];
+    if tx.options().upload_synthetic {
+        files.push((".synthetic.png", file("synthetic.png", &artifacts.files.synthetic, "image/png")));
+    }
+    let mut awaited = Vec::new();
+    for (ending, file) in files {
+        let s3_key = job.s3_key(ending);
+        awaited.push(queue_upload(tx, Subject::Job(job.id), s3_key, Some(file))?);
+    }
+    let photo: Option<Photo> = tx.get(&rows::photo(job.photo_id))?;
+    if let Some(photo) = photo
+        && tx.options().upload_originals
+        && !photo.uploaded
+    {
+        let waits = super::photos::original_upload(tx, &photo)?;
+        awaited.push(waits);
+    }
+    tx.put(rows::awaited(job.id), &awaited)
+}
+
+pub fn queue_upload(tx: &mut Tx<'_>, subject: Subject, s3_key: String, file: Option<UploadFile>) -> Result<Seq, StoreError> {
+    let seq = tx.next_row();
+    tx.put(rows::upload(seq), &UploadRecord { subject, s3_key, file, attempts: 0, not_before: None })?;
+    Ok(seq)
+}
+
+/// The answer that this key was given before; an error where it came with another body.
+pub fn replayed(tx: &Tx<'_>, owner: &UserId, idempotency: Option<&Idempotency>) -> Result<Option<Answer>, StoreError> {
+    let Some(idem) = idempotency else { return Ok(None) };
+    match tx.get::<Idem>(&rows::idempotency(owner, idem))? {
+        Some(row) if row.body != idem.body => Err(StoreError::IdempotencyMismatch),
+        row => Ok(row.map(|r| r.answer)),
+    }
+}
+
+pub fn remember(tx: &mut Tx<'_>, owner: &UserId, idempotency: Option<Idempotency>, answer: Answer) -> Result<(), StoreError> {
+    let Some(idem) = idempotency else { return Ok(()) };
+    let row = Idem { body: idem.body, answer, at: tx.now.wall };
+    tx.put(rows::idempotency(owner, &idem), &row)
+}
+
+fn jobs_of_answer(tx: &Tx<'_>, answer: Answer) -> Result<Vec<Job>, StoreError> {
+    match answer {
+        Answer::Jobs(ids) => ids.into_iter().map(|id| tx.job(id)).collect(),
+        Answer::Capture { job, .. } => job.into_iter().map(|id| tx.job(id)).collect(),
+        // The body's hash covers method and path: a photo's key cannot come back here with the same one.
+        Answer::Photo(_) => Err(StoreError::IdempotencyMismatch),
+    }
+}

@@ -1,0 +1,176 @@
+//! Photos: taken in once for each owner, deleted on request, evicted when the disk is needed.
+
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    blobs::{blob_name, result_name},
+    commit::Tx,
+    jobs::{queue_upload, remember, replayed},
+    rows::{self, Subject, UploadFile},
+    types::{Answer, Idempotency, NewPhoto},
+};
+use crate::domain::{
+    ids::{PhotoId, Seq},
+    job::{Job, Status, UploadStatus},
+    photo::Photo,
+};
+
+impl Store {
+    /// The photo, and whether it is new (false: this owner sent these bytes before, and gets the same row). The blob must lie in its
+    /// place, fsynced; `Io(NotFound)` says that a delete of the same bytes came in between: place it again.
+    pub async fn add_photo(&self, new: NewPhoto, idempotency: Option<Idempotency>) -> Result<(Photo, bool), StoreError> {
+        let id = PhotoId(Uuid::now_v7());
+        self.commit(move |tx| {
+            if let Some(Answer::Photo(id)) = replayed(tx, &new.user_id, idempotency.as_ref())?
+                && let Some(photo) = tx.get::<Photo>(&rows::photo(id))?
+            {
+                return Ok((photo, false));
+            }
+            let blob = blob_name(&new.sha256);
+            if !tx.options().state.join(&blob).is_file() {
+                return Err(StoreError::Io(std::io::ErrorKind::NotFound.into()));
+            }
+            let (photo, fresh) = match tx.get::<PhotoId>(&rows::duplicate(&new.user_id, &new.sha256))? {
+                Some(known) => (known_again(tx, known)?, false),
+                None => (insert(tx, id, new)?, true),
+            };
+            remember(tx, &photo.user_id, idempotency, Answer::Photo(photo.id))?;
+            Ok((photo, fresh))
+        })
+        .await
+    }
+
+    /// Removes the original (the blob when no other owner has it), its jobs' local results and retained states, and queues the
+    /// deletion of its objects. The jobs' rows stay, without files.
+    pub async fn delete_photo(&self, id: PhotoId) -> Result<(), StoreError> {
+        self.commit(move |tx| {
+            let photo: Photo = tx.get(&rows::photo(id))?.ok_or(StoreError::NotFound("photo"))?;
+            let jobs = tx.jobs_of(id)?;
+            if jobs.iter().any(|j| !j.status.is_final()) {
+                return Err(StoreError::PhotoInUse);
+            }
+            let mut objects = withdraw_uploads(tx, &photo, &jobs)?;
+            if photo.uploaded {
+                objects.push(photo.s3_key());
+            }
+            for job in jobs {
+                objects.extend(forget_result(tx, job)?);
+            }
+            if tx.options().uploads {
+                objects.sort();
+                objects.dedup();
+                for key in objects {
+                    queue_upload(tx, Subject::Deleted, key, None)?;
+                }
+            }
+            tx.delete(rows::photo(id));
+            tx.delete(rows::duplicate(&photo.user_id, &photo.sha256));
+            if photo.on_disk && tx.only_user_of_blob(&photo)? {
+                tx.remove_later(&blob_name(&photo.sha256));
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Tx<'_> {
+    /// Whether no other photo row needs the bytes of this one.
+    pub fn only_user_of_blob(&self, photo: &Photo) -> Result<bool, StoreError> {
+        let committed = self.view().blobs.get(&photo.sha256).copied().unwrap_or(0);
+        // Another owner's row for the same bytes may stand in this very group: then the count is one too low.
+        Ok(committed <= 1 && !self.group_adds_blob(photo)?)
+    }
+}
+
+/// The same bytes again: where the original was evicted, this copy takes its place.
+fn known_again(tx: &mut Tx<'_>, id: PhotoId) -> Result<Photo, StoreError> {
+    let mut photo: Photo = tx.get(&rows::photo(id))?.ok_or(StoreError::NotFound("photo"))?;
+    if !photo.on_disk {
+        photo.on_disk = true;
+        tx.put(rows::photo(id), &photo)?;
+    }
+    Ok(photo)
+}
+
+fn insert(tx: &mut Tx<'_>, id: PhotoId, new: NewPhoto) -> Result<Photo, StoreError> {
+    let photo = Photo {
+        id,
+        seq: tx.next_row(),
+        user_id: new.user_id,
+        sha256: new.sha256,
+        bytes: new.bytes,
+        width: new.width,
+        height: new.height,
+        content_type: new.content_type,
+        source: new.source,
+        client: new.client,
+        received_at: tx.now.wall,
+        on_disk: true,
+        uploaded: false,
+    };
+    tx.put(rows::photo(id), &photo)?;
+    tx.put(rows::duplicate(&photo.user_id, &photo.sha256), &id)?;
+    if tx.options().uploads && tx.options().upload_originals {
+        queue_original(tx, &photo)?;
+    }
+    Ok(photo)
+}
+
+fn queue_original(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
+    let file = UploadFile {
+        path: blob_name(&photo.sha256),
+        content_type: photo.content_type.mime().to_owned(),
+        sha256: photo.sha256,
+        bytes: photo.bytes,
+    };
+    queue_upload(tx, Subject::Original(photo.id), photo.s3_key(), Some(file))
+}
+
+/// The row that brings the original to the bucket; made where there is none yet (a bucket that was configured later).
+pub fn original_upload(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
+    match tx.find_upload(|s| s == Subject::Original(photo.id))? {
+        Some((seq, _)) => Ok(seq),
+        None => queue_original(tx, photo),
+    }
+}
+
+/// Takes back what was still to be uploaded of a photo and its jobs. A row whose upload may have begun leaves an object behind
+/// that must be deleted: its key is returned.
+fn withdraw_uploads(tx: &mut Tx<'_>, photo: &Photo, jobs: &[Job]) -> Result<Vec<String>, StoreError> {
+    let mine = |subject: Subject| match subject {
+        Subject::Original(id) => id == photo.id,
+        Subject::Job(id) => jobs.iter().any(|j| j.id == id),
+        Subject::Deleted => false,
+    };
+    let mut keys = Vec::new();
+    while let Some((seq, row)) = tx.find_upload(mine)? {
+        tx.delete(rows::upload(seq));
+        keys.push(row.s3_key);
+    }
+    Ok(keys)
+}
+
+/// A job without its result: files go, retained state goes; returns the objects that the bucket has of it.
+fn forget_result(tx: &mut Tx<'_>, mut job: Job) -> Result<Vec<String>, StoreError> {
+    let mut objects = Vec::new();
+    if job.upload != UploadStatus::Off && job.status == Status::Completed {
+        let endings = [".jpg", ".png", ".json"].into_iter().chain(tx.options().upload_synthetic.then_some(".synthetic.png"));
+        objects.extend(endings.map(|e| job.s3_key(e)));
+    }
+    if let Some(artifacts) = &mut job.artifacts {
+        artifacts.on_disk = false;
+    }
+    job.upload = UploadStatus::Off;
+    // The clinic's own reference goes with the photo that it was about.
+    job.client = crate::domain::photo::ClientInfo::default();
+    tx.delete(rows::awaited(job.id));
+    tx.remove_later(&result_name(job.id));
+    if tx.options().mqtt {
+        let after = tx.last_event();
+        tx.clear_state(job.id, after, std::time::Duration::ZERO)?;
+    }
+    tx.put_job(Some(job.status), &job)?;
+    Ok(objects)
+}

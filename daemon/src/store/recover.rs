@@ -1,0 +1,224 @@
+//! Opening the store: whatever the last end was like, what was acknowledged is there.
+//!
+//! ```text
+//! lock -> index opens and verifies? --no--> set aside as store/v1.damaged-<time>, start an empty one
+//!              | yes                                  |
+//!              v                                      v
+//!      journal frames after its lsn          whole journal (snapshot, then logs)
+//!              |  (index too old for the journal: set aside, too)
+//!              v
+//!      journal shorter than the index (its end was lost): the index is the truth, snapshot it
+//!              |
+//!      every row into the view -> jobs that ran: crashed -> files that no row names: swept
+//! ```
+
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use tokio::sync::{broadcast, watch};
+
+use super::{
+    Options, StoreError, blobs,
+    commit::{Committer, call},
+    index::Index,
+    journal::{Journal, Replay},
+    record, rows,
+    types::OpenReport,
+    view::{Instant, View},
+};
+use crate::domain::{ids::JobId, transition::Command};
+
+/// Rows applied to the index in one batch while it is rebuilt.
+const BATCH: usize = 4096;
+/// Events that a slow reader may be behind before it has to read the log.
+const EVENT_BUFFER: usize = 4096;
+
+/// Keeps the folder ours while it lives.
+pub struct Lock(#[expect(dead_code, reason = "held, not read: closing it releases the lock")] File);
+
+/// One daemon a state folder. The lock goes with the process, however it ends.
+pub fn lock(state: &Path) -> Result<Lock, StoreError> {
+    fs::create_dir_all(state)?;
+    let file = File::options().create(true).truncate(false).write(true).open(state.join("lock"))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked),
+        Err(e) => Err(StoreError::Io(e.into())),
+    }
+}
+
+pub fn open(options: Arc<Options>) -> Result<(Committer, OpenReport), StoreError> {
+    let state = options.state.clone();
+    for dir in ["store", "journal", "blobs/in", "results"] {
+        fs::create_dir_all(state.join(dir))?;
+    }
+    blobs::fsync_dir(&state)?;
+    blobs::fsync_dir(&state.join("blobs"))?;
+    let mut report = OpenReport::default();
+    let (index, journal) = open_both(&options, &mut report)?;
+    let committer = assemble(options, index, journal)?;
+    Ok((committer, report))
+}
+
+fn open_both(options: &Options, report: &mut OpenReport) -> Result<(Index, Journal), StoreError> {
+    let dir = options.state.join("store/v1");
+    let journal_dir = options.state.join("journal");
+    let index = Index::open(&dir).and_then(|i| i.verify().map(|()| i));
+    let mut index = match index {
+        Ok(index) => index,
+        Err(e) => {
+            report.rebuilt = Some(e.to_string());
+            set_aside(options, &dir)?;
+            Index::open(&dir)?
+        }
+    };
+    let has_journal = !blobs::entries(&journal_dir)?.is_empty();
+    if index.is_new() && has_journal && report.rebuilt.is_none() {
+        report.rebuilt = Some("the index is empty".into());
+    }
+    let (mut journal, replay) = match catch_up(&mut index, &journal_dir)? {
+        Some(done) => done,
+        None => {
+            report.rebuilt = Some("the index is older than the journal's snapshot".into());
+            drop(index);
+            set_aside(options, &dir)?;
+            index = Index::open(&dir)?;
+            catch_up(&mut index, &journal_dir)?.ok_or_else(|| StoreError::Index("a new index cannot be too old".into()))?
+        }
+    };
+    let fresh = index.is_new() && replay.next_lsn <= 1;
+    if fresh {
+        report.rebuilt = None;
+    }
+    report.journal_damage = replay.damage;
+    if index.lsn() + 1 > replay.next_lsn {
+        // A log that lost its end while the index kept it (both verified themselves): write everything down again.
+        tracing::warn!(index = index.lsn(), journal = replay.next_lsn, "the journal ends before the index; a new snapshot is written");
+        journal.skip_to(index.lsn() + 1);
+        journal.snapshot(index.rows())?;
+    } else if report.journal_damage.is_some() {
+        journal.snapshot(index.rows())?;
+    }
+    Ok((index, journal))
+}
+
+/// Brings the index up to the journal. None: the journal's snapshot is ahead of the index, which must be made anew.
+fn catch_up(index: &mut Index, journal: &Path) -> Result<Option<(Journal, Replay)>, StoreError> {
+    let start = index.lsn();
+    let empty = index.is_new();
+    let (mut pending, mut last, mut too_old, mut failed) = (Vec::new(), start, false, None);
+    let opened = Journal::open(journal, |lsn, ops, snapshot| {
+        too_old |= snapshot && !empty && lsn > start + 1;
+        let wanted = if snapshot { empty } else { lsn > start };
+        if too_old || !wanted || failed.is_some() {
+            return Ok(());
+        }
+        last = if snapshot { lsn - 1 } else { lsn };
+        pending.extend(ops);
+        if pending.len() >= BATCH {
+            failed = index.apply(last, &pending).err();
+            pending.clear();
+        }
+        Ok(())
+    })?;
+    if too_old {
+        return Ok(None);
+    }
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    if last > start {
+        index.apply(last, &pending)?;
+    }
+    Ok(Some(opened))
+}
+
+fn set_aside(options: &Options, dir: &Path) -> Result<(), StoreError> {
+    if dir.exists() {
+        let name = format!("store/v1.damaged-{}", options.clock.now().strftime("%Y%m%dT%H%M%S%3fZ"));
+        tracing::error!(to = %name, "the index is damaged; it is set aside and rebuilt from the journal");
+        fs::rename(dir, options.state.join(name))?;
+        blobs::fsync_dir(&options.state.join("store"))?;
+    }
+    Ok(())
+}
+
+fn assemble(options: Arc<Options>, index: Index, journal: Journal) -> Result<Committer, StoreError> {
+    let at = Instant { wall: options.clock.now(), mono: options.clock.mono() };
+    let mut view = View::default();
+    for row in index.rows() {
+        let (key, value) = row?;
+        view.put(&key, &value, at)?;
+    }
+    let meta = index.get(rows::META)?.map(|b| record::decode(&b)).transpose()?.unwrap_or_default();
+    let (events, _) = broadcast::channel(EVENT_BUFFER);
+    let (changed, _) = watch::channel(0);
+    let (damaged, _) = watch::channel(false);
+    let view = Arc::new(RwLock::new(view));
+    Ok(Committer { options, index, journal, view, meta, events, changed, damaged })
+}
+
+/// What the last end left undone: jobs that ran, the broker's cursor, keys that expired.
+pub fn settle(committer: &mut Committer, report: &mut OpenReport) {
+    let running: Vec<JobId> = committer.view().running.iter().copied().collect();
+    report.recovered_jobs = running.len();
+    let limit = committer.options.crash_limit;
+    let mqtt = committer.options.mqtt;
+    let mut works = Vec::new();
+    for id in running {
+        works.push(call(move |tx| tx.transition(id, Command::Crash { limit })).0);
+    }
+    works.push(
+        call(move |tx| {
+            let cursor: Option<crate::domain::ids::Seq> = tx.get(rows::CURSOR)?;
+            match (mqtt, cursor) {
+                // A broker that is new to this device is not told the past.
+                (true, None) => tx.put(rows::CURSOR.to_vec(), &tx.last_event())?,
+                (false, Some(_)) => tx.delete(rows::CURSOR.to_vec()),
+                _ => {}
+            }
+            Ok(())
+        })
+        .0,
+    );
+    let works = works.into_iter().filter_map(|w| match w {
+        super::commit::Request::Run(work) => Some(work),
+        super::commit::Request::Close(_) => None,
+    });
+    committer.commit(works.collect());
+}
+
+/// Removes files that no row names: photos on their way in, results of jobs that did not complete, blobs of nobody.
+///
+/// After a rebuild from a damaged journal blobs stay: they may be the only trace of a photo.
+pub fn sweep(committer: &Committer, keep_blobs: bool) -> io::Result<()> {
+    let state = &committer.options.state;
+    for path in blobs::entries(&blobs::incoming_dir(state))? {
+        blobs::remove(&path)?;
+    }
+    let view = committer.view();
+    let results: HashSet<PathBuf> =
+        view.jobs.values().filter(|j| j.has_result_here()).map(|j| state.join(blobs::result_name(j.id))).collect();
+    for path in blobs::entries(&state.join("results"))? {
+        if !results.contains(&path) {
+            blobs::remove(&path)?;
+        }
+    }
+    if keep_blobs {
+        return Ok(());
+    }
+    for folder in blobs::entries(&state.join("blobs"))? {
+        for path in blobs::entries(&folder).unwrap_or_default() {
+            let sha256 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
+            if sha256.is_some_and(|s| !view.blobs.contains_key(&s)) {
+                blobs::remove(&path)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+use std::fs;
+
+use super::*;
+
+/// A store with a finished, a cancelled and a waiting job; what it looked like, as JSON.
+async fn filled(dir: &Path) -> String {
+    let (store, _) = open(dir);
+    let photo = photo(&store, "a", 1).await;
+    let ids = [submit(&store, &photo).await.id, submit(&store, &photo).await.id, submit(&store, &photo).await.id];
+    store.claim(ids[0]).await.expect("claimed");
+    store.complete(ids[0], outcome()).await.expect("stored");
+    store.cancel(ids[1]).await.expect("cancelled");
+    let seen = looks(&store);
+    store.close().await;
+    seen
+}
+
+fn looks(store: &Store) -> String {
+    let jobs = store.jobs(&Filter::default(), ALL).expect("lists").items;
+    let photos = store.photos(&Filter::default(), ALL).expect("lists").items;
+    let events = store.events_after(Seq(0), 100).expect("reads").events;
+    serde_json::to_string(&(jobs, photos, events)).expect("serialises")
+}
+
+async fn comes_back(damage: impl Fn(&Path)) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let before = filled(dir.path()).await;
+    damage(dir.path());
+    let (store, report) = open(dir.path());
+    assert!(report.rebuilt.is_some(), "the damage went unseen");
+    assert_eq!(looks(&store), before);
+    store.close().await;
+    drop(store); // the last handle closes sled's file
+    let (store, report) = open(dir.path());
+    assert_eq!(report.rebuilt, None, "it was not mended");
+    assert_eq!(looks(&store), before);
+}
+
+#[tokio::test]
+async fn a_deleted_index_is_rebuilt() {
+    comes_back(|state| fs::remove_dir_all(state.join("store")).expect("removes")).await;
+}
+
+#[tokio::test]
+async fn a_zeroed_block_in_the_index_is_found_and_the_index_rebuilt() {
+    comes_back(|state| {
+        let path = state.join("store/v1/db");
+        let mut bytes = fs::read(&path).expect("reads");
+        let end = bytes.len().min(4096);
+        bytes[..end].fill(0);
+        fs::write(&path, bytes).expect("writes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_truncated_data_file_is_found_and_the_index_rebuilt() {
+    comes_back(|state| fs::write(state.join("store/v1/db"), b"").expect("writes")).await;
+}
+
+#[tokio::test]
+async fn a_zero_length_snapshot_of_sled_does_not_keep_the_store_shut() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let before = filled(dir.path()).await;
+    fs::write(dir.path().join("store/v1/snap.0000000000000FFF"), b"").expect("writes");
+    let (store, _) = open(dir.path());
+    assert_eq!(looks(&store), before);
+}
+
+#[tokio::test]
+async fn a_lost_journal_is_written_again_from_the_index() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let before = filled(dir.path()).await;
+    fs::remove_dir_all(dir.path().join("journal")).expect("removes");
+    let (store, _) = open(dir.path());
+    assert_eq!(looks(&store), before);
+    store.close().await;
+    drop(store);
+    fs::remove_dir_all(dir.path().join("store")).expect("removes");
+    let (store, _) = open(dir.path());
+    assert_eq!(looks(&store), before, "the new journal does not hold everything");
+}

@@ -1,0 +1,285 @@
+//! The store against real files: reopened, copied as a crash would leave it, damaged on purpose.
+
+mod damage;
+mod deliveries;
+mod journal_tail;
+mod model;
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::{
+    domain::{
+        fault::{Code, Fault},
+        ids::Sha256,
+        job::{Artifacts, Status, UploadStatus},
+        photo::{ClientInfo, ImageFormat, Source},
+        quality::{Quality, Verdict},
+        report::{FileFacts, ReportFiles},
+        stage::{Stage, StepMs},
+        transition::Outcome,
+    },
+    ports::Clock,
+};
+
+/// A clock that stands until it is moved, ms.
+#[derive(Default)]
+pub struct Hand(pub AtomicU64);
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millisecond(1_700_000_000_000 + self.0.load(Ordering::SeqCst) as i64).expect("in range")
+    }
+    fn mono(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+pub fn options(state: &Path) -> Options {
+    Options {
+        state: state.to_owned(),
+        clock: Arc::new(Hand::default()),
+        uploads: true,
+        upload_originals: true,
+        upload_synthetic: false,
+        max_pending: 100,
+        crash_limit: 3,
+        mqtt: true,
+        cap: 1 << 40,
+        reserve: 0,
+        evict_uploaded: true,
+    }
+}
+
+pub fn open(state: &Path) -> (Store, OpenReport) {
+    Store::open(options(state)).expect("the store opens")
+}
+
+/// Puts a blob in its place, as intake does, and its row.
+pub async fn photo(store: &Store, owner: &str, n: u8) -> Photo {
+    let sha256 = Sha256([n; 32]);
+    let tmp = store.state_dir().join(format!("blobs/in/{owner}-{n}"));
+    std::fs::write(&tmp, [n]).expect("writes");
+    blobs::place(store.state_dir(), &sha256, &tmp).expect("places");
+    let new = NewPhoto {
+        user_id: owner.parse().expect("a name"),
+        sha256,
+        bytes: 1,
+        width: 1,
+        height: 1,
+        content_type: ImageFormat::Png,
+        source: Source::Upload,
+        client: ClientInfo::default(),
+    };
+    store.add_photo(new, None).await.expect("stored").0
+}
+
+pub fn jobs(photo: &Photo, lane: Lane) -> NewJobs {
+    NewJobs { user_id: photo.user_id.clone(), photo_ids: vec![photo.id], lane, client: ClientInfo::default(), reprocess_of: None }
+}
+
+pub async fn submit(store: &Store, photo: &Photo) -> Job {
+    store.submit(jobs(photo, Lane::HighPriority), None).await.expect("submitted").remove(0)
+}
+
+pub fn outcome() -> Outcome {
+    let file = FileFacts { sha256: Sha256([9; 32]), bytes: 10, width: 1, height: 1 };
+    let files = ReportFiles { image: file.clone(), mask: file.clone(), synthetic: file };
+    Outcome {
+        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, on_disk: true },
+        quality: Quality { verdict: Verdict::Pass, metrics: Default::default() },
+        step_ms: StepMs::default(),
+        processing_time_ms: 5,
+        cached: false,
+    }
+}
+
+/// What a process death leaves: the files as they are now.
+pub fn crash_image(state: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().expect("a folder");
+    copy(state, to.path());
+    to
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("makes");
+    for entry in std::fs::read_dir(from).expect("lists") {
+        let entry = entry.expect("reads");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("known").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copies");
+        }
+    }
+}
+
+const ALL: Page = Page { limit: 100, offset: 0, before: None };
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_process_death() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, report) = open(dir.path());
+    assert_eq!((report.rebuilt, report.recovered_jobs), (None, 0));
+    let photo = photo(&store, "a", 1).await;
+    let job = submit(&store, &photo).await;
+    store.claim(job.id).await.expect("claimed");
+    store.step(job.id, Stage::Enhance, StepMs::default()).await.expect("stored");
+
+    let image = crash_image(dir.path());
+    let (again, report) = open(image.path());
+    assert_eq!((report.rebuilt, report.recovered_jobs), (None, 1));
+    let found = again.job(job.id).expect("reads").expect("is there");
+    assert_eq!((found.status, found.attempt, found.crashes), (Status::Pending, 1, 1));
+    assert_eq!(again.photo(photo.id).expect("reads"), Some(photo));
+    assert_eq!(again.waiting().len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_bytes_are_one_photo_for_each_owner_and_one_blob_for_all() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let (a, again, b) = (photo(&store, "a", 1).await, photo(&store, "a", 1).await, photo(&store, "b", 1).await);
+    assert_eq!(a.id, again.id);
+    assert_ne!(a.id, b.id);
+    store.delete_photo(a.id).await.expect("deleted");
+    assert!(store.blob_path(&b.sha256).is_file(), "the other owner lost the picture");
+    store.delete_photo(b.id).await.expect("deleted");
+    assert!(!store.blob_path(&b.sha256).exists());
+}
+
+#[tokio::test]
+async fn a_photo_with_an_unfinished_job_is_not_deleted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let job = submit(&store, &photo).await;
+    assert!(matches!(store.delete_photo(photo.id).await, Err(StoreError::PhotoInUse)));
+    store.cancel(job.id).await.expect("cancelled");
+    store.delete_photo(photo.id).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn a_batch_is_all_or_none_and_the_queue_has_a_limit() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let mut batch = jobs(&photo, Lane::Default);
+    batch.photo_ids.push(PhotoId(uuid::Uuid::nil()));
+    assert!(matches!(store.submit(batch, None).await, Err(StoreError::NotFound("photo"))));
+    assert_eq!(store.waiting().len(), 0);
+    let full = NewJobs { photo_ids: vec![photo.id; 101], ..jobs(&photo, Lane::Default) };
+    assert!(matches!(store.submit(full, None).await, Err(StoreError::QueueFull { pending: 0, limit: 100 })));
+}
+
+#[tokio::test]
+async fn a_key_gives_the_same_job_also_when_asked_many_times_at_once_and_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let key = Idempotency { key: "k".into(), body: Sha256([1; 32]) };
+    let asks = (0..20).map(|_| store.submit(jobs(&photo, Lane::Default), Some(key.clone())));
+    let ids: std::collections::HashSet<JobId> =
+        futures_util::future::join_all(asks).await.into_iter().map(|r| r.expect("answered")[0].id).collect();
+    assert_eq!(ids.len(), 1);
+    let other = Idempotency { body: Sha256([2; 32]), ..key.clone() };
+    assert!(matches!(store.submit(jobs(&photo, Lane::Default), Some(other)).await, Err(StoreError::IdempotencyMismatch)));
+    store.close().await;
+    let (store, _) = open(dir.path());
+    let again = store.submit(jobs(&photo, Lane::Default), Some(key)).await.expect("answered");
+    assert!(ids.contains(&again[0].id));
+}
+
+#[tokio::test]
+async fn lists_come_newest_first_and_pages_neither_skip_nor_repeat() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let mut ids = Vec::new();
+    for _ in 0..7 {
+        ids.push(submit(&store, &photo).await.id);
+    }
+    ids.reverse();
+    let mut seen = Vec::new();
+    let mut before = None;
+    loop {
+        let page = store.jobs(&Filter::default(), Page { limit: 3, offset: 0, before }).expect("lists");
+        assert_eq!(page.total, 7);
+        seen.extend(page.items.iter().map(|j| j.id));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, ids);
+    let offset = store.jobs(&Filter::default(), Page { limit: 2, offset: 5, before: None }).expect("lists");
+    assert_eq!(offset.items.iter().map(|j| j.id).collect::<Vec<_>>(), ids[5..]);
+    let none = Filter { owner: Some("b".parse().expect("a name")), ..Filter::default() };
+    assert_eq!(store.jobs(&none, ALL).expect("lists").total, 0);
+}
+
+#[tokio::test]
+async fn only_one_process_has_a_state_folder() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    assert!(matches!(Store::open(options(dir.path())), Err(StoreError::Locked)));
+    store.close().await;
+    open(dir.path());
+}
+
+#[tokio::test]
+async fn a_photo_that_kills_the_process_again_and_again_is_set_aside() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let id = submit(&store, &photo).await.id;
+    let mut image = crash_image(dir.path());
+    for _ in 0..3 {
+        let (store, _) = open(image.path());
+        store.claim(id).await.expect("claimed");
+        store.step(id, Stage::Segment, StepMs::default()).await.expect("stored");
+        image = crash_image(image.path());
+    }
+    let (store, _) = open(image.path());
+    let job = store.job(id).expect("reads").expect("is there");
+    assert_eq!((job.status, job.fault.map(|f| f.code)), (Status::Failed, Some(Code::PoisonPhoto)));
+}
+
+#[tokio::test]
+async fn a_retry_waits_and_its_wait_survives_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let id = submit(&store, &photo).await.id;
+    store.claim(id).await.expect("claimed");
+    let fault = Fault::new(Code::DeviceBusy, "test");
+    store.fail(id, fault, StepMs::default(), Duration::from_secs(3)).await.expect("stored");
+    assert_eq!(store.waiting()[0].not_before, Some(Duration::from_secs(3)));
+    store.close().await;
+    let (store, _) = open(dir.path());
+    assert_eq!(store.waiting()[0].not_before, Some(Duration::from_secs(3)));
+}
+
+#[tokio::test]
+async fn the_oldest_uploaded_things_go_first_and_nothing_else_ever_does() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = Store::open(Options { cap: 3, ..options(dir.path()) }).expect("opens");
+    let (a, b) = (photo(&store, "a", 1).await, photo(&store, "a", 2).await);
+    store.admit(1).await.expect("fits");
+    assert!(matches!(store.admit(2).await, Err(StoreError::OverCap { used: 2, cap: 3 })), "an original was evicted before its upload");
+    let rows = store.due_uploads(10, false);
+    store.upload_confirmed(rows[0].seq).await.expect("stored");
+    store.admit(2).await.expect("there is room now");
+    assert!(!store.blob_path(&a.sha256).exists() && store.blob_path(&b.sha256).exists());
+    assert!(matches!(store.submit(jobs(&a, Lane::Default), None).await, Err(StoreError::OriginalEvicted)));
+    assert_eq!(store.job(submit(&store, &b).await.id).expect("reads").map(|j| j.upload), Some(UploadStatus::Off));
+}

@@ -1,0 +1,294 @@
+//! What the store keeps in memory to answer at once: lists, the queue, counts. Made by reading every row once, kept by the same
+//! [`View::apply`] after each commit; only durable rows come in here, so nobody is shown what a power cut could take back.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    journal::Op,
+    record::{self, BadRecord},
+    rows::{self, Clear, Idem, Subject, UploadRecord},
+    types::{Filter, Waiting},
+};
+use crate::domain::{
+    event::{EventKind, JobEvent},
+    ids::{JobId, PhotoId, Seq, Sha256, UserId},
+    job::{Job, Lane, Status},
+    photo::{Eye, Photo},
+};
+
+/// A retry or an upload never waits longer than this after a restart, whatever the wall clock says.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// An Idempotency-Key is answered for 24 h (contract).
+pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+pub struct JobEntry {
+    pub id: JobId,
+    pub photo: PhotoId,
+    pub owner: UserId,
+    pub status: Status,
+    client: ClientKey,
+    result_bytes: u64,
+}
+
+pub struct PhotoEntry {
+    pub id: PhotoId,
+    pub owner: UserId,
+    pub sha256: Sha256,
+    client: ClientKey,
+    pub bytes: u64,
+    pub on_disk: bool,
+    pub uploaded: bool,
+}
+
+/// What lists filter by; the reference as a hash, since a million of them would not fit.
+#[derive(PartialEq, Eq)]
+struct ClientKey {
+    eye: Option<Eye>,
+    reference: Option<u32>,
+}
+
+pub struct UploadEntry {
+    pub bytes: u64,
+    pub due: Duration,
+    pub s3_key: String,
+    pub subject: Subject,
+    /// An attempt runs just now (known in this run only).
+    pub in_flight: bool,
+}
+
+#[derive(Default)]
+pub struct View {
+    pub jobs: BTreeMap<Seq, JobEntry>,
+    pub photos: BTreeMap<Seq, PhotoEntry>,
+    pub photo_seq: HashMap<PhotoId, Seq>,
+    pub jobs_of_photo: HashMap<PhotoId, Vec<JobId>>,
+    /// Photo rows that need the blob.
+    pub blobs: HashMap<Sha256, u32>,
+    pub waiting: BTreeMap<Seq, Waiting>,
+    pub running: HashSet<JobId>,
+    pub uploads: BTreeMap<Seq, UploadEntry>,
+    /// Objects that an attempt is under way for.
+    pub busy: HashMap<Seq, String>,
+    pub clears: BTreeMap<JobId, (Seq, Duration)>,
+    pub idempotency: BTreeMap<Vec<u8>, Duration>,
+    pub first_event: Option<Seq>,
+    pub last_event: Seq,
+    pub cursor: Seq,
+    pub used_bytes: u64,
+    pub last_confirmed: Option<Timestamp>,
+}
+
+/// The two clocks at the moment of a commit.
+#[derive(Clone, Copy)]
+pub struct Instant {
+    pub wall: Timestamp,
+    pub mono: Duration,
+}
+
+impl Instant {
+    /// Monotonic time at which `wall` is reached; a wall clock that jumped costs at most `limit`.
+    fn due(self, wall: Timestamp, limit: Duration) -> Duration {
+        let wait = Duration::try_from(wall.duration_since(self.wall)).unwrap_or_default();
+        self.mono + wait.min(limit)
+    }
+}
+
+fn client_key(c: &crate::domain::photo::ClientInfo) -> ClientKey {
+    ClientKey { eye: c.eye, reference: c.client_ref.as_ref().map(|r| crc32fast::hash(r.as_bytes())) }
+}
+
+fn matches_client(key: &ClientKey, filter: &Filter) -> bool {
+    filter.eye.is_none_or(|e| key.eye == Some(e))
+        && filter.client_ref.as_ref().is_none_or(|r| key.reference == Some(crc32fast::hash(r.as_bytes())))
+}
+
+impl JobEntry {
+    pub fn has_result_here(&self) -> bool {
+        self.result_bytes > 0
+    }
+
+    pub fn passes(&self, f: &Filter) -> bool {
+        f.owner.as_ref().is_none_or(|o| *o == self.owner)
+            && f.status.is_none_or(|s| s == self.status)
+            && f.photo.is_none_or(|p| p == self.photo)
+            && matches_client(&self.client, f)
+    }
+}
+
+impl PhotoEntry {
+    pub fn passes(&self, f: &Filter) -> bool {
+        f.owner.as_ref().is_none_or(|o| *o == self.owner) && f.photo.is_none_or(|p| p == self.id) && matches_client(&self.client, f)
+    }
+}
+
+impl View {
+    pub fn apply(&mut self, op: &Op, at: Instant) -> Result<(), BadRecord> {
+        match op {
+            Op::Put { key, value } => self.put(key, value, at),
+            Op::Delete { key } => {
+                self.delete(key);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn put(&mut self, key: &[u8], value: &[u8], at: Instant) -> Result<(), BadRecord> {
+        match key.first() {
+            Some(b'p') => self.put_photo(record::decode(value)?),
+            Some(b'j') => self.put_job(record::decode(value)?, at),
+            Some(b'e') => self.put_event(&record::decode(value)?),
+            Some(b'u') => self.put_upload(key, record::decode(value)?, at),
+            Some(b'q') => self.cursor = record::decode(value)?,
+            Some(b'c') => {
+                let clear: Clear = record::decode(value)?;
+                let end = clear.since + jiff::SignedDuration::from_millis(clear.wait_ms.min(3_600_000) as i64);
+                if let Some(id) = rows::job_of(key) {
+                    self.clears.insert(id, (clear.after, at.due(end, Duration::from_secs(3600))));
+                }
+            }
+            Some(b'k') => {
+                let idem: Idem = record::decode(value)?;
+                let age = Duration::try_from(at.wall.duration_since(idem.at)).unwrap_or_default();
+                // A clock that jumped ahead over a restart must not forget a key that came a minute ago.
+                let left = IDEMPOTENCY_KEPT.saturating_sub(age).max(Duration::from_secs(3600));
+                self.idempotency.insert(key.to_vec(), at.mono + left);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put_photo(&mut self, p: Photo) {
+        self.forget_photo(p.id);
+        if p.on_disk {
+            let users = self.blobs.entry(p.sha256).or_insert(0);
+            if *users == 0 {
+                self.used_bytes += p.bytes;
+            }
+            *users += 1;
+        }
+        self.photo_seq.insert(p.id, p.seq);
+        let client = client_key(&p.client);
+        let entry =
+            PhotoEntry { id: p.id, owner: p.user_id, sha256: p.sha256, client, bytes: p.bytes, on_disk: p.on_disk, uploaded: p.uploaded };
+        self.photos.insert(p.seq, entry);
+    }
+
+    fn forget_photo(&mut self, id: PhotoId) {
+        let Some(old) = self.photo_seq.remove(&id).and_then(|seq| self.photos.remove(&seq)) else { return };
+        if old.on_disk
+            && let Some(users) = self.blobs.get_mut(&old.sha256)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.blobs.remove(&old.sha256);
+                self.used_bytes -= old.bytes;
+            }
+        }
+    }
+
+    fn put_job(&mut self, j: Job, at: Instant) {
+        let result_bytes = j
+            .artifacts
+            .as_ref()
+            .filter(|a| a.on_disk)
+            .map_or(0, |a| a.files.image.bytes + a.files.mask.bytes + a.files.synthetic.bytes + a.report_bytes);
+        let first_seen = !self.jobs.contains_key(&j.seq);
+        if first_seen {
+            self.jobs_of_photo.entry(j.photo_id).or_default().push(j.id);
+        }
+        match j.status {
+            Status::Pending => {
+                let since = self.waiting.get(&j.seq).map_or(at.mono, |w| w.since);
+                let not_before = j.not_before.map(|t| at.due(t, LONGEST_WAIT));
+                self.waiting.insert(j.seq, Waiting { id: j.id, seq: j.seq, lane: j.lane, since, not_before });
+                self.running.remove(&j.id);
+            }
+            Status::Processing => {
+                self.waiting.remove(&j.seq);
+                self.running.insert(j.id);
+            }
+            _ => {
+                self.waiting.remove(&j.seq);
+                self.running.remove(&j.id);
+            }
+        }
+        let client = client_key(&j.client);
+        let entry = JobEntry { id: j.id, photo: j.photo_id, owner: j.user_id, status: j.status, client, result_bytes };
+        let old = self.jobs.insert(j.seq, entry);
+        self.used_bytes = self.used_bytes + result_bytes - old.map_or(0, |o| o.result_bytes);
+    }
+
+    fn put_event(&mut self, e: &JobEvent) {
+        self.first_event = Some(self.first_event.map_or(e.seq, |f| f.min(e.seq)));
+        self.last_event = self.last_event.max(e.seq);
+        if e.event == EventKind::Uploaded {
+            self.last_confirmed = self.last_confirmed.max(Some(e.ts));
+        }
+    }
+
+    fn put_upload(&mut self, key: &[u8], u: UploadRecord, at: Instant) {
+        let Some(seq) = rows::seq_of(key) else { return };
+        let due = u.not_before.map_or(at.mono, |t| at.due(t, LONGEST_WAIT));
+        let in_flight = self.uploads.get(&seq).is_some_and(|e| e.in_flight);
+        let bytes = u.file.as_ref().map_or(0, |f| f.bytes);
+        self.uploads.insert(seq, UploadEntry { bytes, due, s3_key: u.s3_key, subject: u.subject, in_flight });
+    }
+
+    fn delete(&mut self, key: &[u8]) {
+        match key.first() {
+            Some(b'p') => {
+                if let Ok(id) = uuid::Uuid::from_slice(&key[1..]) {
+                    self.forget_photo(PhotoId(id));
+                }
+            }
+            Some(b'u') => {
+                if let Some(seq) = rows::seq_of(key) {
+                    self.uploads.remove(&seq);
+                }
+            }
+            Some(b'c') => {
+                if let Some(id) = rows::job_of(key) {
+                    self.clears.remove(&id);
+                }
+            }
+            Some(b'k') => {
+                self.idempotency.remove(key);
+            }
+            Some(b'e') => {
+                let seq = rows::seq_of(key).unwrap_or_default();
+                self.first_event = self.first_event.map(|f| f.max(Seq(seq.0 + 1)));
+            }
+            _ => {}
+        }
+    }
+
+    /// An attempt at an upload begins or ends. The object stays busy even where its row was taken back in the meantime.
+    pub fn set_in_flight(&mut self, seq: Seq, now: bool) {
+        if let Some(entry) = self.uploads.get_mut(&seq) {
+            entry.in_flight = now;
+            if now {
+                self.busy.insert(seq, entry.s3_key.clone());
+            }
+        }
+        if !now {
+            self.busy.remove(&seq);
+        }
+    }
+
+    /// Waiting jobs in the order in which they will be served, ageing aside: high ones first, each lane by seq.
+    pub fn position(&self, id: JobId) -> Option<usize> {
+        let me = self.waiting.values().find(|w| w.id == id)?;
+        let before = |w: &&Waiting| (w.lane, w.seq) < (me.lane, me.seq);
+        Some(self.waiting.values().filter(before).count())
+    }
+
+    pub fn pending(&self, lane: Lane) -> usize {
+        self.waiting.values().filter(|w| w.lane == lane).count()
+    }
+}

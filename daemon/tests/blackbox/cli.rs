@@ -1,0 +1,193 @@
+//! The command line: exit codes, the configuration's problems all at once, a client of the running daemon.
+
+use serde_json::{Value, json};
+
+use crate::common::{
+    daemon::{Daemon, irisd, text},
+    eyes,
+};
+
+#[test]
+fn wrong_usage_exits_2_and_wrong_configuration_78_with_every_problem_named() {
+    for args in [&["fly"][..], &["run", "--fast"], &["process"], &["token", "create"], &["jobs", "show"], &["sample"]] {
+        let out = irisd().args(args).output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{args:?}: {}", text(&out));
+        assert!(out.stdout.is_empty(), "{args:?}: {}", text(&out));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("irisd.toml");
+    let wrong = "[segment]\nmin_coverage = 7.0\n[enhance]\nscale = 9\n[mqtt]\nurl = \"ftp://broker\"\n[queue]\nmax_pending = 0\n[paths]\nonnxruntime = \"/nowhere/lib.so\"\n";
+    std::fs::write(&path, wrong).unwrap();
+    for command in ["check", "run"] {
+        let out = irisd().args([command, "--config"]).arg(&path).output().unwrap();
+        assert_eq!(out.status.code(), Some(78), "{command}: {}", text(&out));
+        let said = text(&out);
+        for key in ["min_coverage", "scale", "url", "max_pending", "onnxruntime"] {
+            assert!(said.contains(key), "{command} does not name {key}: {said}");
+        }
+    }
+    for (wrong, name) in
+        [("[http]\ncolour = 1\n", "colour"), ("[weather]\nrain = true\n", "weather"), ("[http]\nlisten = \"x\"\n", "listen"), ("[http", "")]
+    {
+        std::fs::write(&path, wrong).unwrap();
+        let out = irisd().args(["check", "--config"]).arg(&path).output().unwrap();
+        assert_eq!(out.status.code(), Some(78), "{wrong:?}: {}", text(&out));
+        assert!(text(&out).contains(name), "{wrong:?}: {}", text(&out));
+    }
+    let out = irisd().args(["check", "--config", "/nowhere/irisd.toml"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(78), "{}", text(&out));
+    let out = irisd().arg("check").env("IRISD_HTTP__COLOUR", "blue").output().unwrap();
+    assert_eq!(out.status.code(), Some(78), "an unknown key of the environment: {}", text(&out));
+}
+
+#[test]
+fn a_right_configuration_passes_and_the_environment_wins_over_the_file() {
+    let daemon = Daemon::prepare("");
+    let check = |env: Option<(&str, &str)>| irisd().args(["check", "--config"]).arg(daemon.config_path()).envs(env).output().unwrap();
+    let out = check(None);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    assert_eq!(check(Some(("IRISD_ENHANCE__SCALE", "2"))).status.code(), Some(0));
+    assert_eq!(check(Some(("IRISD_ENHANCE__SCALE", "9"))).status.code(), Some(78));
+    assert_eq!(check(Some(("IRISD_CAMERA__FRONT__KIND", "synthetic"))).status.code(), Some(0));
+    assert_eq!(check(Some(("IRISD_CAMERA__FRONT__KIND", "crystal-ball"))).status.code(), Some(78));
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_says_so_and_ends_with_1() {
+    let daemon = Daemon::start("");
+    let out = daemon.cli(&["run", "--config", daemon.config_path().to_str().unwrap()]);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    let said = String::from_utf8_lossy(&out.stderr).to_lowercase();
+    assert!(said.contains("already") || said.contains("another") || said.contains("lock"), "{said}");
+    assert!(!String::from_utf8_lossy(&out.stdout).contains("listening"));
+    daemon.client().get("/queue").expect(200);
+}
+
+#[test]
+fn submit_waits_and_jobs_shows_lists_and_reprocesses() {
+    let daemon = Daemon::start("");
+    let photo = eyes::eye(211, "640x480").path;
+    let json = |args: &[&str]| -> Value {
+        let out = daemon.cli(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out));
+        serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{args:?}: not JSON ({e}): {}", text(&out)))
+    };
+    let out = daemon.cli(&["submit", photo.to_str().unwrap(), "--lane", "default", "--wait"]);
+    assert!(out.status.success(), "{}", text(&out));
+    let listed = daemon.client().get("/processing/jobs").expect(200).json();
+    let job = &listed["items"][0];
+    assert_eq!((&job["status"], &job["lane"]), (&json!("completed"), &json!("default")));
+    let id = job["id"].as_str().unwrap();
+    assert!(text(&out).contains(id), "the job's id is told: {}", text(&out));
+
+    assert_eq!(json(&["jobs", "show", id, "--json"])["id"], id);
+    assert!(json(&["jobs", "list", "--json"]).to_string().contains(id));
+    let table = daemon.cli(&["jobs", "list"]);
+    assert!(table.status.success() && String::from_utf8_lossy(&table.stdout).contains(id), "{}", text(&table));
+    let again = json(&["jobs", "reprocess", id, "--json"]);
+    let new = again["id"].as_str().expect("the new job").to_owned();
+    daemon.client().completed(&new);
+
+    let failed = daemon.cli(&["jobs", "cancel", id]);
+    assert_eq!(failed.status.code(), Some(1), "a finished job cannot be cancelled: {}", text(&failed));
+    assert!(!failed.stderr.is_empty());
+    assert_eq!(daemon.cli(&["jobs", "show", "01890000-0000-7000-8000-000000000000"]).status.code(), Some(1));
+}
+
+#[test]
+fn jobs_watch_shows_the_steps_of_a_job_and_ends_with_it() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let good = client.submit(&client.photo(&eyes::eye(215, "1600x1200").bytes));
+    let out = daemon.cli(&["jobs", "watch", &good]);
+    assert_eq!(out.status.code(), Some(0), "{}", text(&out));
+    let said = text(&out);
+    let places: Vec<_> = crate::common::live::STEPS.iter().map(|s| said.find(s)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "each step in its order: {said}");
+    let bad = client.submit(&client.photo(&eyes::plain(215, 320, 240)));
+    assert_eq!(daemon.cli(&["jobs", "watch", &bad]).status.code(), Some(1));
+}
+
+#[test]
+fn submit_of_a_bad_photo_says_why_and_exits_1() {
+    let daemon = Daemon::start("");
+    let dir = tempfile::tempdir().unwrap();
+    let (words, wall) = (dir.path().join("words.jpg"), dir.path().join("wall.jpg"));
+    std::fs::write(&words, "words").unwrap();
+    std::fs::write(&wall, eyes::plain(212, 640, 480)).unwrap();
+    for path in [words, wall] {
+        let out = daemon.cli(&["submit", path.to_str().unwrap(), "--wait"]);
+        assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+        assert!(text(&out).len() > 60, "it says why: {}", text(&out));
+    }
+}
+
+#[test]
+fn capture_by_the_command_line_makes_a_job() {
+    let daemon = Daemon::start("[camera.front]\nkind = \"synthetic\"\nwidth = 640\nheight = 480\n");
+    let out = daemon.cli(&["capture", "--camera", "front", "--json"]);
+    assert!(out.status.success(), "{}", text(&out));
+    let answer: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&out)));
+    daemon.client().finished(answer["job"]["id"].as_str().unwrap_or_else(|| panic!("{answer:#}")));
+    assert!(!daemon.cli(&["capture", "--camera", "none"]).status.success());
+}
+
+#[test]
+fn clients_find_the_daemon_by_url_and_token_file_as_well() {
+    let daemon = Daemon::start("");
+    let token_file = daemon.state.join("local.token");
+    let by_flags = irisd().args(["jobs", "list", "--json", "--url", &daemon.base, "--token-file"]).arg(&token_file).output().unwrap();
+    assert!(by_flags.status.success(), "{}", text(&by_flags));
+    let by_env =
+        irisd().args(["jobs", "list", "--json"]).env("IRISD_URL", &daemon.base).env("IRISD_TOKEN_FILE", &token_file).output().unwrap();
+    assert!(by_env.status.success(), "{}", text(&by_env));
+    assert_eq!(std::fs::read_to_string(daemon.state.join("endpoint")).unwrap().trim().trim_end_matches('/'), daemon.base);
+    let nobody =
+        irisd().args(["jobs", "list"]).env("IRISD_URL", "http://127.0.0.1:1").env("IRISD_TOKEN_FILE", &token_file).output().unwrap();
+    assert_eq!(nobody.status.code(), Some(1), "{}", text(&nobody));
+}
+
+#[test]
+fn doctor_says_in_json_what_this_device_can_do() {
+    let daemon = Daemon::prepare("");
+    let out = irisd().args(["doctor", "--json"]).envs([("IRISD_PATHS__STATE", &daemon.state)]).output().unwrap();
+    assert!([Some(0), Some(1)].contains(&out.status.code()), "{}", text(&out));
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&out)));
+    assert!(report.is_object() || report.is_array(), "{report}");
+}
+
+#[test]
+fn the_store_is_verified_and_exported_when_the_daemon_is_stopped_and_not_before() {
+    let mut daemon = Daemon::start("");
+    let client = daemon.client();
+    let job = client.submit(&client.photo(&eyes::plain(213, 64, 64)));
+    client.finished(&job);
+    assert_eq!(daemon.cli(&["store", "verify"]).status.code(), Some(1), "the daemon holds the store");
+    assert!(daemon.stop().success());
+    for args in [&["store", "verify"][..], &["store", "export"], &["store", "rebuild"]] {
+        let out = daemon.cli(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out));
+        if args[1] == "export" {
+            assert!(String::from_utf8_lossy(&out.stdout).contains(&job), "{}", text(&out));
+        }
+    }
+    daemon.restart();
+    assert_eq!(daemon.client().job(&job)["status"], "failed");
+}
+
+#[test]
+fn a_support_bundle_has_no_secrets_names_or_photos() {
+    let daemon = Daemon::start("");
+    let client = daemon.client_of("dr.smith", "kiosk");
+    let photo = client.photo(&eyes::plain(214, 64, 64));
+    let body = json!({"photo_id": photo, "client_ref": "PATIENT-1"});
+    client.finished(&client.post("/processing/submit", body).expect(202).id());
+    let file = daemon.dir.path().join("bundle");
+    let out = daemon.cli(&["diag", "--out", file.to_str().unwrap()]);
+    assert!(out.status.success(), "{}", text(&out));
+    let bundle = std::fs::read(&file).unwrap();
+    assert!(!bundle.is_empty());
+    for secret in ["dr.smith", "PATIENT-1", daemon.token.as_str(), client.token.as_deref().unwrap()] {
+        assert!(!bundle.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret} is in the bundle");
+    }
+}

@@ -1,0 +1,30 @@
+//! The daemon as its users see it: the real program, driven from outside by the contract, against real servers.
+//!
+//! `IRISD_TEST_ONNXRUNTIME` names the runtime library; without it the classical segmenter does the work and the same tests hold.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod api_cameras;
+mod api_doors;
+mod api_events;
+mod api_jobs;
+mod api_lists;
+mod api_photos;
+mod api_tokens;
+mod bad_clients;
+mod bad_photos;
+mod bad_requests;
+mod checks;
+mod cli;
+mod harness;
+mod idempotency;
+mod journey;
+mod kills;
+mod losses;
+mod mqtt;
+mod outage;
+mod process;
+mod real_eyes;
+mod urls;

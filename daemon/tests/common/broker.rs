@@ -1,0 +1,208 @@
+//! A mosquitto of our own, and what a subscriber of it hears.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{SOON, daemon::terminate, eventually};
+
+pub struct Broker {
+    dir: TempDir,
+    pub port: u16,
+    child: Option<Child>,
+}
+
+/// One message as the subscriber got it.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub topic: String,
+    pub payload: String,
+    pub retained: bool,
+    pub qos: u64,
+}
+
+impl Message {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.payload).unwrap_or_else(|e| panic!("{}: not JSON ({e}): {:?}", self.topic, self.payload))
+    }
+}
+
+impl Broker {
+    #[track_caller]
+    pub fn start() -> Self {
+        let dir = tempfile::Builder::new().prefix("irisd-mosquitto-").tempdir().unwrap();
+        let port = free_port();
+        // persistence: a broker that was away still has the sessions of its subscribers, so that no test depends on who reconnects first.
+        // user root: mosquitto would give up its rights and could not write into our folder.
+        let config = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nmax_queued_messages 100000\npersistence true\npersistence_location {}/\n",
+            dir.path().display()
+        );
+        fs::write(dir.path().join("mosquitto.conf"), config).unwrap();
+        let mut broker = Self { dir, port, child: None };
+        broker.restart();
+        broker
+    }
+
+    /// An address where a broker will be, but is not yet.
+    pub fn url(&self) -> String {
+        format!("mqtt://127.0.0.1:{}", self.port)
+    }
+
+    /// The `[mqtt]` section that leads here.
+    pub fn config(&self) -> String {
+        format!("[mqtt]\nurl = \"{}\"\n", self.url())
+    }
+
+    #[track_caller]
+    pub fn restart(&mut self) {
+        assert!(self.child.is_none());
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
+        let conf = self.dir.path().join("mosquitto.conf");
+        let program = if fs::exists("/usr/sbin/mosquitto").unwrap_or(false) { "/usr/sbin/mosquitto" } else { "mosquitto" };
+        let child = Command::new(program).arg("-c").arg(conf).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        self.child = Some(child.expect("mosquitto is installed (apt-get install mosquitto mosquitto-clients)"));
+        eventually("mosquitto listens", SOON, || TcpStream::connect(("127.0.0.1", self.port)).ok());
+    }
+
+    /// A clean end: sessions and what is queued for them are kept.
+    pub fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            terminate(&child);
+            let _ = child.wait();
+        }
+    }
+
+    /// Listens to `topics` in a session that outlives the broker's restarts.
+    #[track_caller]
+    pub fn collect(&self, topics: &[&str]) -> Collector {
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-c", "-x", "3600", "-F", "%j"]);
+        command.args(["-i", &format!("collector-{}", free_port())]);
+        // The marker shows that the subscription stands before the test goes on.
+        for topic in topics.iter().chain(&["collector/ready"]) {
+            command.args(["-t", topic]);
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("mosquitto_sub is installed");
+        let stdout = child.stdout.take().unwrap();
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let into = messages.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Some(message) = parse(&line) {
+                    into.lock().unwrap().push(message);
+                }
+            }
+        });
+        let collector = Collector { messages, child };
+        eventually("the collector is subscribed", SOON, || {
+            self.publish("collector/ready", "x");
+            collector.all().iter().any(|m| m.topic == "collector/ready").then_some(())
+        });
+        collector
+    }
+
+    pub fn publish(&self, topic: &str, payload: &str) {
+        let port = self.port.to_string();
+        let status = Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-p", &port, "-q", "1", "-t", topic, "-m", payload]).status();
+        assert!(status.expect("mosquitto_pub is installed").success());
+    }
+
+    /// What a newcomer is told about `topic` (a retained message), if anything.
+    pub fn retained(&self, topic: &str) -> Option<String> {
+        let out = Command::new("mosquitto_sub")
+            .args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-C", "1", "-W", "2", "-F", "%j", "-t", topic])
+            .output()
+            .expect("mosquitto_sub is installed");
+        let message = String::from_utf8_lossy(&out.stdout).lines().find_map(parse)?;
+        message.retained.then_some(message.payload)
+    }
+
+    /// Waits until a newcomer is told `payload`.
+    #[track_caller]
+    pub fn wait_retained(&self, topic: &str, payload: &str, within: Duration) {
+        eventually(&format!("{topic} says {payload} (retained)"), within, || (self.retained(topic)? == payload).then_some(()));
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// `mosquitto_sub -F %j` prints one object a message, the payload as a string.
+fn parse(line: &str) -> Option<Message> {
+    let v: Value = serde_json::from_str(line).ok()?;
+    Some(Message {
+        topic: v["topic"].as_str()?.to_owned(),
+        payload: v["payload"].as_str().unwrap_or("").to_owned(),
+        retained: v["retain"] == 1,
+        qos: v["qos"].as_u64()?,
+    })
+}
+
+pub struct Collector {
+    messages: Arc<Mutex<Vec<Message>>>,
+    child: Child,
+}
+
+impl Collector {
+    pub fn all(&self) -> Vec<Message> {
+        self.messages.lock().unwrap().clone()
+    }
+
+    pub fn on(&self, topic: &str) -> Vec<Message> {
+        self.all().into_iter().filter(|m| m.topic == topic).collect()
+    }
+
+    /// Payloads of `job/event`, once each: at-least-once delivery may repeat one, with the same seq.
+    #[track_caller]
+    pub fn events(&self) -> Vec<Value> {
+        let mut seen = Vec::<Value>::new();
+        for message in self.on("irisd/box-1/job/event") {
+            let event = message.json();
+            if !seen.iter().any(|e| e["seq"] == event["seq"]) {
+                seen.push(event);
+            }
+        }
+        seen
+    }
+
+    #[track_caller]
+    pub fn wait_event(&self, job: &str, kind: &str, within: Duration) -> Value {
+        eventually(&format!("MQTT event {kind} of job {job}"), within, || {
+            self.events().into_iter().find(|e| e["job_id"] == job && e["event"] == kind)
+        })
+    }
+
+    #[track_caller]
+    pub fn kinds(&self, job: &str) -> Vec<String> {
+        self.events().iter().filter(|e| e["job_id"] == job).map(|e| e["event"].as_str().unwrap_or("?").to_owned()).collect()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
