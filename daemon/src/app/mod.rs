@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start:  store -> keys and tokens -> models -> broker, bucket, cameras -> port -> `endpoint`, `listening`, READY=1 -> warm-up
-//! end:    stop accepting (HTTP answers 503) -> cameras -> worker: jobs finish or are put back -> outbox: events, `stopped` -> store
+//! end:    no new work (HTTP answers writes with 503) -> cameras -> worker: jobs finish or are put back -> outbox: events, `stopped` -> store
 //! ```
 //! The second signal ends the process at once; so does a part of the end that takes too long. Neither loses what was acknowledged.
 
@@ -34,8 +34,8 @@ mod deeds;
 mod facts;
 pub mod parts;
 
-/// Everything after the drain of the worker must fit into this; systemd's TimeoutStopSec lies above the sum.
-const LAST_TASKS: Duration = Duration::from_secs(10);
+/// For each of the parts that end after the worker; they end side by side. HTTP gives its connections 10 s.
+const LAST_TASKS: Duration = Duration::from_secs(11);
 
 /// The long-lived parts that several others need.
 struct House {
@@ -72,9 +72,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let deliveries = spawn_outbox(&house, bucket.clone(), &cameras)?;
     let housekeeping = tokio::spawn(facts::keep_house(Arc::clone(&house)));
     let router = http::router(Api::new(api_parts(&house, signer, tokens, bucket, cameras.clone())));
-    let mut stop = house.draining.subscribe();
+    // While the worker drains, reads are still answered; writes get 503 and a word.
+    let mut emptied = house.emptied.subscribe();
     let serve = tokio::spawn(http::serve::serve(listener, tls, router, async move {
-        let _gone = stop.wait_for(|draining| *draining).await;
+        let _gone = emptied.wait_for(|emptied| *emptied).await;
     }));
     announce(&house)?;
     house.engine.warm_up(facts::wanted_models(&house.config, &house.engine));
@@ -84,7 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     house.draining.send_replace(true);
     tokio::spawn(async { second_signal().await });
     let stop_cameras = tokio::task::spawn_blocking(move || cameras.stop());
-    ended("the worker", worker, 2 * parts::DRAIN + LAST_TASKS).await;
+    ended("the worker", worker, 2 * parts::DRAIN + Duration::from_secs(1)).await;
     house.emptied.send_replace(true);
     for (name, task) in deliveries {
         ended(name, task, LAST_TASKS).await;

@@ -178,5 +178,5 @@ fn pem(key: &str, path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     std::fs::read(&path).map(Some).with_context(|| format!("{key}: {} cannot be read", path.display()))
 }
 
-/// How long a shutdown may take: work in hand is finished or put back, then the broker is told.
-pub const DRAIN: Duration = Duration::from_secs(10);
+/// How long jobs in work may go on after the shutdown began, and again how long they have to reach a checkpoint and be put back.
+pub const DRAIN: Duration = Duration::from_secs(8);
