@@ -15,8 +15,8 @@ pub use metrics::Metrics;
 /// Sends the program's log to stderr. `level`: a level or a tracing filter; `format`: auto (text on a terminal, else json), text, json.
 /// Called once; a second call (tests in one process) changes nothing.
 pub fn log_to_stderr(level: &str, format: &str) {
-    // sled and the TLS stack tell stories at info that help nobody in a clinic; a filter of one's own brings them back.
-    let quiet = |level: &str| format!("{level},sled=warn,rustls=warn,hyper=warn,h2=warn");
+    // ONNX Runtime, sled and the TLS stack tell stories at info that help nobody in a clinic; a filter of one's own brings them back.
+    let quiet = |level: &str| format!("{level},ort=warn,sled=warn,rustls=warn,hyper=warn,h2=warn");
     let filter = EnvFilter::try_new(if level.contains(['=', ',']) { level.to_owned() } else { quiet(level) });
     let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = io::stderr().is_terminal();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    camera::{CaptureError, Cameras, OnPhoto},
+    camera::{Cameras, CaptureError, OnPhoto},
     domain::{
         fault::{Code, Fault},
         ids::{JobId, PhotoId},

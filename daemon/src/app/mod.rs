@@ -190,19 +190,10 @@ fn spawn_outbox(
         let commands = house.config.mqtt.commands.then(|| deeds::commands(house.store.clone(), cameras.clone()));
         let options =
             outbox::mqtt::Options { topics, discovery: house.config.mqtt.discovery, alert_codes: facts::ALERTS.to_vec(), commands };
-        let sources = outbox::mqtt::Sources {
-            live: house.live.subscribe(),
-            facts: facts::told(Arc::clone(house)),
-            alerts: house.alerts.subscribe(),
-        };
-        let task = outbox::mqtt::spawn_mqtt(
-            house.store.clone(),
-            sink,
-            Arc::clone(&house.clock),
-            sources,
-            options,
-            house.emptied.subscribe(),
-        );
+        let sources =
+            outbox::mqtt::Sources { live: house.live.subscribe(), facts: facts::told(Arc::clone(house)), alerts: house.alerts.subscribe() };
+        let task =
+            outbox::mqtt::spawn_mqtt(house.store.clone(), sink, Arc::clone(&house.clock), sources, options, house.emptied.subscribe());
         tasks.push(("MQTT", task));
     }
     if let Some(bucket) = bucket {

@@ -12,8 +12,8 @@ use crate::{
         mqtt::{self, MqttSink},
         s3::{self, S3Bucket},
     },
-    config::{self, CameraKind, Config, OnFull, load::read_secret, units::Bytes, units::Span},
     camera::CameraSetup,
+    config::{self, CameraKind, Config, OnFull, load::read_secret, units::Bytes, units::Span},
     inference::{Engine, manifest::Manifest},
     outbox::{payload::Topics, window::Window},
     pipeline::{Pipeline, Settings},
@@ -134,11 +134,9 @@ pub fn camera_setup(name: &str, camera: &config::Camera, max_upload: u64) -> any
 
 fn opener(camera: &config::Camera, max_upload: u64) -> anyhow::Result<Arc<dyn CameraOpener>> {
     Ok(match camera.kind {
-        CameraKind::Folder => Arc::new(FolderCamera::new(FolderOptions {
-            folder: (&camera.device).into(),
-            settle: camera.settle.0,
-            max_bytes: max_upload,
-        })),
+        CameraKind::Folder => {
+            Arc::new(FolderCamera::new(FolderOptions { folder: (&camera.device).into(), settle: camera.settle.0, max_bytes: max_upload }))
+        }
         CameraKind::Synthetic => Arc::new(SyntheticCamera::new(SyntheticOptions {
             seed: camera.device.parse().unwrap_or(1),
             width: camera.width,
@@ -156,8 +154,7 @@ fn v4l(camera: &config::Camera) -> anyhow::Result<Arc<dyn CameraOpener>> {
         "yuyv" => Some(PixelFormat::Yuyv),
         _ => None,
     };
-    let options =
-        V4lOptions { device: (&camera.device).into(), format, width: camera.width, height: camera.height, fps: camera.fps };
+    let options = V4lOptions { device: (&camera.device).into(), format, width: camera.width, height: camera.height, fps: camera.fps };
     Ok(Arc::new(V4lCamera::new(options)))
 }
 

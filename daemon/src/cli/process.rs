@@ -10,8 +10,8 @@ use clap::Args;
 
 use super::{Ended, Output, Stop, configuration, log_quietly};
 use crate::{
-    app::parts::engine,
     adapters::clock::SystemClock,
+    app::parts::engine,
     pipeline::{Pipeline, Settings, process::process_files},
 };
 

@@ -151,7 +151,7 @@ mod tests {
         max_lightness: 75.0,
         max_clipped: 0.15,
         max_glare: 0.35,
-        min_usable_area: 0.4,
+        min_usable_area: 0.47,
         min_inside: 0.75,
         min_pupil_ratio: 0.1,
         max_pupil_ratio: 0.8,

@@ -25,6 +25,7 @@ mod kills;
 mod losses;
 mod mqtt;
 mod outage;
+mod page;
 mod process;
 mod real_eyes;
 mod urls;

@@ -154,16 +154,12 @@ fn with_commands_on_a_capture_over_mqtt_becomes_a_job_of_the_default_lane() {
     let daemon = Daemon::start(&config);
     let client = daemon.client();
     broker.wait_retained("irisd/box-1/status", "online", SOON);
-    let result = eventually("the command is answered", SOON, || {
-        let answered = collector.on("irisd/box-1/cmd/capture/result").first().map(|m| m.json());
-        if answered.is_none() && client.total_jobs() == 0 {
-            broker.publish("irisd/box-1/cmd/capture", r#"{"camera": "front"}"#);
-        }
-        answered
-    });
+    // `online` is said once the subscriptions stand.
+    broker.publish("irisd/box-1/cmd/capture", r#"{"camera": "front"}"#);
+    let result = eventually("the command is answered", SOON, || collector.on("irisd/box-1/cmd/capture/result").first().map(|m| m.json()));
     checks::has_keys(&result, &["schema", "ts", "seq"]);
     let jobs = client.get("/processing/jobs").expect(200).json();
     let job = &jobs["items"][0];
-    assert_eq!((&job["lane"], &job["user_id"]), (&json!("default"), &json!("local")));
+    assert_eq!((&job["lane"], &job["user_id"]), (&json!("default"), &json!("local")), "{result:#}");
     client.finished(job["id"].as_str().unwrap());
 }

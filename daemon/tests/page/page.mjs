@@ -109,7 +109,8 @@ async function the_two_pictures_show_the_same_region({ page }) {
     return { best: [best.dx, best.dy, best.k], r: best.r };
   });
   assert.deepEqual(best, [0, 0, 1], `the original would fit better at ${best} (x and y in 1/128 of the frame, scale); correlation ${r.toFixed(2)}`);
-  assert(r > 0.5, `the edges of original and result correlate by ${r.toFixed(2)} only`);
+  // The lamp's strong edges are in the original alone: what the reflections step takes away lowers this.
+  assert(r > 0.2, `the edges of original and result correlate by ${r.toFixed(2)} only`);
 }
 
 async function the_slider_follows_pointer_and_keys({ page }) {
