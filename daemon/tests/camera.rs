@@ -1,4 +1,5 @@
 //! A watched folder with real files, from the folder to the intake's door.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::{
     fs,

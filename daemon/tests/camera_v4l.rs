@@ -3,7 +3,7 @@
 //!   modprobe vivid && IRISD_TEST_VIDEO=/dev/video0 cargo test --test camera_v4l -- --ignored
 //!
 //! Run as root where vivid is loaded as vivid.0, the camera is also unplugged (unbound) and plugged in again.
-
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 #![cfg(target_os = "linux")]
 
 use std::{

@@ -1,4 +1,5 @@
 //! What is shipped below firmware-config/ and docs/ says what the program does.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
 //! Networks on the real ONNX Runtime. Without the library (`daemon/scripts/onnxruntime.sh` brings it) these tests say so and pass.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 mod drawn;
 

@@ -3,7 +3,7 @@
 
 mod servers;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use irisd::{
     adapters::{

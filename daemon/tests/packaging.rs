@@ -1,4 +1,5 @@
 //! What is installed around the program fits it and the system.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::{fs, path::PathBuf, process::Command};
 

@@ -1,4 +1,5 @@
 //! The pipeline from a file to a complete folder, on a drawn eye: results, refusals, stops, fallbacks.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 mod drawn;
 

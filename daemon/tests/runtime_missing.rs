@@ -1,4 +1,5 @@
 //! A device without a usable ONNX Runtime. A process of its own: once a library is loaded, no other is looked at.
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::path::PathBuf;
 

@@ -184,7 +184,7 @@ fn state_folder(config: &Config) -> Finding {
 }
 
 fn disk(config: &Config) -> Finding {
-    match rustix::fs::statvfs(&existing(&config.paths.state)) {
+    match rustix::fs::statvfs(existing(&config.paths.state)) {
         Err(e) => finding("disk", Health::Fail, e.to_string()),
         Ok(fs) => {
             let free = fs.f_bavail * fs.f_frsize;

@@ -116,7 +116,12 @@ fn one(config: Option<&Path>, a: &One, request: impl FnOnce(JobId) -> (Option<Va
             None => client.get(&path).await?,
             Some(body) => client.post(&path, &body, None).await?,
         };
-        Ok(if a.output.json { print(job)? } else { print(format!("{job:#}"))? })
+        if a.output.json {
+            print(job)?
+        } else {
+            print(format!("{job:#}"))?
+        }
+        Ok(())
     })
 }
 
@@ -154,10 +159,11 @@ fn show(event: &ServerEvent, output: Output) -> Ended {
     if output.json {
         return Ok(print(json!({ "id": event.id, "event": event.name, "data": data }))?);
     }
-    Ok(match event.name.as_str() {
+    match event.name.as_str() {
         "progress" => print(format!("{}  {:<12} {:>3} %", text(data, "job_id"), text(data, "current_step"), data["progress"]))?,
         name => print(format!("{}  {name:<12} {}", text(data, "job_id"), text(data, "ts")))?,
-    })
+    }
+    Ok(())
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {

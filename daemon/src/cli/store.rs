@@ -127,10 +127,11 @@ fn verify(store: &Store, report: &OpenReport, output: Output) -> Ended {
 
 fn rebuilt(store: &Store, output: Output) -> Ended {
     let (photos, jobs) = (photos(store, |_| Ok(()))?, jobs(store, |_| Ok(()))?);
-    Ok(match output.json {
+    match output.json {
         true => print(json!({ "photos": photos, "jobs": jobs }))?,
         false => print(format!("rebuilt from the journal: {photos} photos, {jobs} jobs"))?,
-    })
+    }
+    Ok(())
 }
 
 fn export(store: &Store) -> Ended {

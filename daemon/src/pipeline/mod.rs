@@ -64,7 +64,7 @@ pub trait Watch: Sync {
 /// How a run ended without a result.
 #[derive(Debug)]
 pub enum Ended {
-    Fault(Fault, StepMs),
+    Fault(Box<Fault>, StepMs),
     Stopped,
 }
 
@@ -94,7 +94,7 @@ impl Pipeline {
         let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };
         self.stages(input, &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
-            Halt::Fault(fault) => Ended::Fault(fault, steps.finished()),
+            Halt::Fault(fault) => Ended::Fault(Box::new(fault), steps.finished()),
         })
     }
 

@@ -114,7 +114,7 @@ fn one(photo: &Path, out: &Path, name: &str, pipeline: &Pipeline) -> Result<(Fil
     let work = out.join(format!(".irisd-process-{}", std::process::id()));
     let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
     let done = pipeline.run(&input, &Alone).map_err(|ended| match ended {
-        Ended::Fault(fault, _) => fault,
+        Ended::Fault(fault, _) => *fault,
         Ended::Stopped => Fault::new(Code::Internal, "the run was stopped"),
     })?;
     let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));

@@ -73,8 +73,12 @@ pub struct Store {
     events: broadcast::Sender<Arc<JobEvent>>,
     changed: watch::Sender<u64>,
     damaged: watch::Sender<bool>,
-    thread: Arc<Mutex<Option<(JoinHandle<()>, recover::Lock)>>>,
+    /// Taken by whoever closes.
+    thread: Arc<Mutex<Option<Running>>>,
 }
+
+/// The committer's thread, and the folder's lock for as long as it runs.
+type Running = (JoinHandle<()>, recover::Lock);
 
 impl Store {
     /// Opens, repairs, settles what the last end left undone. Blocking; seconds for a large store.

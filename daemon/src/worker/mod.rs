@@ -176,7 +176,7 @@ impl Context {
         let watched = Watched { context: self, job, stop: &stop, began, paused: std::sync::Mutex::new(Duration::ZERO) };
         let result = self.input(job).and_then(|input| {
             catch_unwind(AssertUnwindSafe(|| self.pipeline.run(&input, &watched)))
-                .unwrap_or_else(|_| Err(Ended::Fault(Fault::new(Code::Internal, "a pipeline step panicked"), StepMs::default())))
+                .unwrap_or_else(|_| Err(Ended::Fault(Box::new(Fault::new(Code::Internal, "a pipeline step panicked")), StepMs::default())))
         });
         let took = result.as_ref().ok().map(|d| d.outcome.processing_time_ms);
         self.runtime.block_on(self.settle(job, result, &stop));
@@ -184,7 +184,7 @@ impl Context {
     }
 
     fn input(&self, job: &Job) -> Result<Input, Ended> {
-        let fault = |code, detail: String| Ended::Fault(Fault::new(code, detail), StepMs::default());
+        let fault = |code, detail: String| Ended::Fault(Box::new(Fault::new(code, detail)), StepMs::default());
         let photo = self.store.photo(job.photo_id).map_err(|e| fault(Code::StorageBusy, e.to_string()))?;
         let photo = photo.filter(|p| p.on_disk).ok_or_else(|| fault(Code::OriginalMissing, "no original on this device".into()))?;
         Ok(Input {
@@ -200,7 +200,7 @@ impl Context {
         loop {
             let written = match (&result, stop.get()) {
                 (Ok(done), _) => self.store.complete(job.id, done.outcome.clone()).await,
-                (Err(Ended::Fault(fault, step_ms)), _) => self.fail(job, fault.clone(), *step_ms).await,
+                (Err(Ended::Fault(fault, step_ms)), _) => self.fail(job, Fault::clone(fault), *step_ms).await,
                 (Err(Ended::Stopped), Some(Reason::ShuttingDown)) => self.store.put_back(job.id).await,
                 (Err(Ended::Stopped), Some(Reason::TimedOut)) => {
                     let fault = Fault::new(Code::JobTimeout, format!("above {:?}", self.job_timeout));
