@@ -163,6 +163,9 @@ pub fn apply(mut job: Job, command: Command, now: Timestamp) -> Result<(Job, Opt
         }
         Command::PutBack => {
             running(&job)?;
+            // A clean end breaks the row of deaths.
+            job.crashes_in_step = 0;
+            job.crashed_step = None;
             back_to_pending(&mut job);
             None
         }

@@ -110,7 +110,7 @@ struct Links {
 
 pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
     let links = links(api, base, &job).await?;
-    let waits = if job.status == Status::Pending { api.store.queue_position(job.id) } else { None };
+    let waits = if job.status == Status::Pending { api.store.queue_position(&job) } else { None };
     let eta = if job.status.is_final() { None } else { api.live.eta_ms(&job, waits) };
     let (current_step, progress) = live(&job, api.live.progress(job.id));
     let in_bucket = |ending: &str| (job.upload != UploadStatus::Off).then(|| job.s3_key(ending));

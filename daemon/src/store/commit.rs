@@ -29,7 +29,7 @@ use super::{
 };
 use crate::domain::{
     event::{EventKind, JobEvent},
-    ids::{JobId, PhotoId, Seq},
+    ids::{JobId, PhotoId, Seq, Sha256},
     job::{Job, Status},
     transition::{self, Command},
 };
@@ -102,6 +102,8 @@ pub struct Committer {
 struct Effects {
     events: Vec<JobEvent>,
     remove: Vec<PathBuf>,
+    /// Originals that one row less needs.
+    blobs: Vec<Sha256>,
     pending: isize,
 }
 
@@ -116,9 +118,22 @@ pub struct Tx<'a> {
     pub now: Instant,
 }
 
+/// A committer that panicked (sled does, on some damage) leaves a daemon that can only say no: it must end and start again.
+struct Guard(watch::Sender<bool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.send_replace(true);
+        }
+    }
+}
+
 impl Committer {
     pub fn spawn(mut self, mut requests: mpsc::Receiver<Request>) -> io::Result<thread::JoinHandle<()>> {
+        let guard = Guard(self.damaged.clone());
         thread::Builder::new().name("committer".into()).spawn(move || {
+            let _guard = guard;
             while let Some(first) = requests.blocking_recv() {
                 let mut group = Vec::new();
                 let mut closing = None;
@@ -178,6 +193,7 @@ impl Committer {
             let Tx { own, effects: mine, .. } = tx;
             effects.events.extend(mine.events);
             effects.remove.extend(mine.remove);
+            effects.blobs.extend(mine.blobs);
             effects.pending += mine.pending;
             let op = |(key, value): (&Vec<u8>, &Option<Vec<u8>>)| match value {
                 Some(value) => Op::Put { key: key.clone(), value: value.clone() },
@@ -193,7 +209,12 @@ impl Committer {
                 self.meta = meta;
                 self.after_commit(&frames, effects, now);
             }
-            Err(e) => tracing::error!(error = %e, transactions = frames.len(), "the journal could not be written; nobody was told yes"),
+            Err(e) => {
+                tracing::error!(error = %e, transactions = frames.len(), "the journal could not be written; nobody was told yes");
+                if self.journal.is_broken() {
+                    self.damaged.send_replace(true);
+                }
+            }
         }
         for work in works {
             work.answer(committed.as_ref().map(|_| ()));
@@ -220,7 +241,10 @@ impl Committer {
                 }
             }
         }
-        for path in effects.remove {
+        // Only now is it known whether another row of the same group needs the bytes.
+        let unused: Vec<Sha256> = effects.blobs.into_iter().filter(|s| !self.view().blobs.contains_key(s)).collect();
+        let unused = unused.iter().map(|s| self.options.state.join(blobs::blob_name(s)));
+        for path in effects.remove.into_iter().chain(unused) {
             if let Err(e) = blobs::remove(&path) {
                 tracing::warn!(error = %e, "a file could not be removed; the next start sweeps it");
             }
@@ -329,6 +353,11 @@ impl Tx<'_> {
     /// Keys with this prefix that the group or this transaction changed.
     pub fn changed_keys(&self, prefix: u8) -> impl Iterator<Item = &[u8]> {
         self.group.keys().chain(self.own.keys()).map(Vec::as_slice).filter(move |k| k.first() == Some(&prefix))
+    }
+
+    /// A row that needed these bytes is gone: the blob goes once the transaction is durable, unless another row needs it.
+    pub fn release_blob(&mut self, sha256: Sha256) {
+        self.effects.blobs.push(sha256);
     }
 
     /// All jobs of a photo, this group's included.

@@ -13,6 +13,9 @@
 //! frame = u32 payload length | u32 CRC-32 of (lsn, payload) | u64 lsn | payload
 //! payload = op*      op = u8 1 (put) u16 key length, key, u32 value length, value | u8 2 (delete) u16 key length, key
 //! ```
+//! A bad frame with good ones behind it is damage, not a torn tail: the good ones are read all the same, the log is kept as
+//! `.log.damaged` and the loss is said.
+//!
 //! A .snap file is written as .tmp, fsynced and renamed; its last frame has an empty payload, so a short one is never believed.
 //! Logs before a snapshot are removed only once it is on the platter.
 
@@ -26,10 +29,12 @@ use super::blobs::fsync_dir;
 
 const MAGIC: &[u8; 8] = b"irisdj01";
 const FRAME_HEADER: usize = 16;
-/// A longer frame is damage: the largest transaction (a batch of ten, or a trimmed event log) stays far below.
-const MAX_FRAME: usize = 16 << 20;
+/// How far ahead a frame behind damage may be numbered.
+const NEAR: u64 = 1 << 20;
 /// Snapshot when the log since the last one is this long and twice the last snapshot.
 const SNAPSHOT_EVERY: u64 = 32 << 20;
+/// Added to the name of a log with damage in its middle.
+const DAMAGED: &str = "log.damaged";
 /// Frames of a snapshot are cut at about this size.
 const SNAPSHOT_FRAME: usize = 1 << 20;
 
@@ -48,6 +53,10 @@ pub struct Journal {
     next_lsn: u64,
     log_bytes: u64,
     snapshot_bytes: u64,
+    /// A snapshot that failed is not tried again before the log has this length.
+    next_try: u64,
+    /// A failed append could not be taken back: what follows would be unreadable.
+    broken: bool,
 }
 
 /// What reading the journal gave.
@@ -56,7 +65,7 @@ pub struct Replay {
     pub next_lsn: u64,
     /// Bytes of a torn tail that were cut off.
     pub cut: u64,
-    /// Frames in the middle are missing or damaged: nothing after them was read.
+    /// Frames in the middle are missing or damaged; those behind them were read.
     pub damage: Option<String>,
 }
 
@@ -71,8 +80,9 @@ impl Journal {
         let mut snapshot_bytes = 0;
         if let Some((lsn, path)) = &snapshot {
             snapshot_bytes = fs::metadata(path)?.len();
-            for frame in Frames::open(path)? {
-                apply(*lsn, ops(&frame?.payload)?, true)?;
+            let mut frames = Frames::open(path)?;
+            while let Some(frame) = frames.read()? {
+                apply(*lsn, ops(&frame.payload)?, true)?;
             }
         }
         files.logs.retain(|(lsn, _)| *lsn >= from);
@@ -83,34 +93,34 @@ impl Journal {
         for (i, (first, path)) in files.logs.iter().enumerate() {
             if *first > replay.next_lsn {
                 replay.damage = Some(format!("frames {} to {first} are missing", replay.next_lsn));
-                break;
+                replay.next_lsn = *first;
             }
             let mut frames = Frames::open(path)?;
-            for frame in &mut frames {
-                let Ok(frame) = frame else { break };
-                if frame.lsn != replay.next_lsn {
-                    replay.damage = Some(format!("frame {} stands where {} belongs", frame.lsn, replay.next_lsn));
-                    break;
+            while let Some(frame) = frames.next_good(replay.next_lsn)? {
+                if frame.lsn > replay.next_lsn {
+                    replay.damage = Some(format!("{}: frames {} to {} are damaged", path.display(), replay.next_lsn, frame.lsn));
                 }
                 apply(frame.lsn, ops(&frame.payload)?, false)?;
-                replay.next_lsn += 1;
+                replay.next_lsn = frame.lsn + 1;
             }
-            let total = fs::metadata(path)?.len();
             log_bytes += frames.good;
-            if frames.good < total && i != last {
-                replay.damage = Some(format!("{} is damaged at byte {}", path.display(), frames.good));
+            if frames.good < frames.total && i != last {
+                replay.damage.get_or_insert_with(|| format!("{} is damaged at byte {}", path.display(), frames.good));
             }
-            if replay.damage.is_some() {
-                break;
-            }
-            replay.cut = total - frames.good;
+            replay.cut = frames.total - frames.good;
             tail = Some((path.clone(), frames.good));
         }
         let (file, len) = match tail {
             Some((path, good)) if replay.damage.is_none() => append_to(&path, good)?,
-            _ => new_log(dir, replay.next_lsn)?,
+            _ => {
+                for (_, path) in files.logs.iter().filter(|_| replay.damage.is_some()) {
+                    fs::rename(path, path.with_extension(DAMAGED))?;
+                }
+                new_log(dir, replay.next_lsn)?
+            }
         };
-        let journal = Self { dir: dir.to_owned(), file, len, next_lsn: replay.next_lsn, log_bytes, snapshot_bytes };
+        let next_lsn = replay.next_lsn;
+        let journal = Self { dir: dir.to_owned(), file, len, next_lsn, log_bytes, snapshot_bytes, next_try: 0, broken: false };
         Ok((journal, replay))
     }
 
@@ -125,16 +135,21 @@ impl Journal {
 
     /// Appends one frame for each transaction and syncs once. On an error nothing of the group stays in the file.
     pub fn append(&mut self, transactions: &[Vec<Op>]) -> io::Result<()> {
+        if self.broken {
+            return Err(io::Error::other("the journal could not take back a failed write; the next start mends it"));
+        }
         let mut bytes = Vec::new();
         for (i, ops) in transactions.iter().enumerate() {
-            frame(&mut bytes, self.next_lsn + i as u64, &payload(ops));
+            let payload = payload(ops);
+            if u32::try_from(payload.len()).is_err() {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "a transaction above 4 GiB"));
+            }
+            frame(&mut bytes, self.next_lsn + i as u64, &payload);
         }
         let written = self.file.write_all(&bytes).and_then(|()| self.file.sync_data());
         if let Err(e) = written {
             // The frames were not acknowledged: they must not come back at the next start.
-            self.file.set_len(self.len)?;
-            self.file.seek(SeekFrom::Start(self.len))?;
-            self.file.sync_data()?;
+            self.broken = self.take_back().is_err();
             return Err(e);
         }
         self.len += bytes.len() as u64;
@@ -143,34 +158,38 @@ impl Journal {
         Ok(())
     }
 
-    pub fn wants_snapshot(&self) -> bool {
-        self.log_bytes > SNAPSHOT_EVERY.max(2 * self.snapshot_bytes)
+    fn take_back(&mut self) -> io::Result<()> {
+        self.file.set_len(self.len)?;
+        self.file.seek(SeekFrom::Start(self.len))?;
+        self.file.sync_data()
     }
 
-    /// Writes the whole state, starts a new log behind it and drops what came before.
+    /// No append can succeed any more in this run.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub fn wants_snapshot(&self) -> bool {
+        self.log_bytes > SNAPSHOT_EVERY.max(2 * self.snapshot_bytes).max(self.next_try)
+    }
+
+    /// Writes the whole state, starts a new log behind it and drops what came before. On an error everything is as before.
     pub fn snapshot<E: From<io::Error>>(&mut self, rows: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>) -> Result<(), E> {
+        self.next_try = self.log_bytes + SNAPSHOT_EVERY;
         let name = self.dir.join(format!("{:016x}.snap", self.next_lsn));
         let tmp = name.with_extension("tmp");
-        let mut out = File::create(&tmp)?;
-        let mut bytes = MAGIC.to_vec();
-        let mut chunk = Vec::new();
-        for row in rows {
-            let (key, value) = row?;
-            put(&mut chunk, &key, &value);
-            if chunk.len() >= SNAPSHOT_FRAME {
-                frame(&mut bytes, self.next_lsn, &chunk);
-                out.write_all(&bytes)?;
-                (bytes, chunk) = (Vec::new(), Vec::new());
-            }
+        if let Err(e) = write_snapshot(&tmp, self.next_lsn, rows) {
+            // Half a snapshot on a full disk would take the room that the journal itself needs.
+            fs::remove_file(&tmp)?;
+            return Err(e);
         }
-        frame(&mut bytes, self.next_lsn, &chunk);
-        frame(&mut bytes, self.next_lsn, &[]);
-        out.write_all(&bytes)?;
-        out.sync_all()?;
+        // The log first: a snapshot without the log that follows it would hide the frames that went on into the old one.
+        let (file, len) = new_log(&self.dir, self.next_lsn)?;
         fs::rename(&tmp, &name)?;
+        fsync_dir(&self.dir)?;
+        (self.file, self.len) = (file, len);
+        (self.log_bytes, self.snapshot_bytes, self.next_try) = (0, fs::metadata(&name)?.len(), 0);
         let old = list(&self.dir)?;
-        (self.file, self.len) = new_log(&self.dir, self.next_lsn)?;
-        (self.log_bytes, self.snapshot_bytes) = (0, fs::metadata(&name)?.len());
         for (lsn, path) in old.snaps.into_iter().chain(old.logs) {
             if lsn < self.next_lsn {
                 fs::remove_file(path)?;
@@ -179,6 +198,33 @@ impl Journal {
         fsync_dir(&self.dir)?;
         Ok(())
     }
+}
+
+/// Whether a damaged log is kept: until somebody has looked at it, nothing that might belong to it is removed.
+pub fn was_damaged(dir: &Path) -> io::Result<bool> {
+    Ok(super::blobs::entries(dir)?.iter().any(|p| p.to_string_lossy().ends_with(DAMAGED)))
+}
+
+fn write_snapshot<E: From<io::Error>>(path: &Path, lsn: u64, rows: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>) -> Result<(), E> {
+    let mut out = File::create(path)?;
+    let mut bytes = MAGIC.to_vec();
+    let mut chunk = Vec::new();
+    for row in rows {
+        let (key, value) = row?;
+        put(&mut chunk, &key, &value);
+        if chunk.len() >= SNAPSHOT_FRAME {
+            frame(&mut bytes, lsn, &chunk);
+            out.write_all(&bytes)?;
+            (bytes, chunk) = (Vec::new(), Vec::new());
+        }
+    }
+    if !chunk.is_empty() {
+        frame(&mut bytes, lsn, &chunk);
+    }
+    frame(&mut bytes, lsn, &[]);
+    out.write_all(&bytes)?;
+    out.sync_all()?;
+    Ok(())
 }
 
 fn damage(what: String) -> io::Error {
@@ -229,13 +275,15 @@ fn list(dir: &Path) -> io::Result<Files> {
 }
 
 fn snapshot_is_whole(path: &Path) -> bool {
-    let Ok(frames) = Frames::open(path) else { return false };
+    let Ok(mut frames) = Frames::open(path) else { return false };
     let mut last_empty = false;
-    for frame in frames {
-        let Ok(frame) = frame else { return false };
-        last_empty = frame.payload.is_empty();
+    loop {
+        match frames.read() {
+            Ok(Some(frame)) => last_empty = frame.payload.is_empty(),
+            Ok(None) => return last_empty && frames.good == frames.total,
+            Err(_) => return false,
+        }
     }
-    last_empty
 }
 
 struct Frame {
@@ -247,54 +295,82 @@ struct Frames {
     from: BufReader<File>,
     /// Bytes up to the end of the last good frame.
     good: u64,
+    total: u64,
 }
 
 impl Frames {
     fn open(path: &Path) -> io::Result<Self> {
-        let mut from = BufReader::with_capacity(1 << 18, File::open(path)?);
+        let file = File::open(path)?;
+        let total = file.metadata()?.len();
+        let mut from = BufReader::with_capacity(1 << 18, file);
         let mut magic = [0; 8];
-        let good = if from.read_exact(&mut magic).is_ok() && &magic == MAGIC { 8 } else { 0 };
-        Ok(Self { from, good })
+        let good = if fill(&mut from, &mut magic)? && &magic == MAGIC { 8 } else { 0 };
+        Ok(Self { from, good, total })
     }
 
+    /// The frame that stands here; None: the file ends here, or what stands here is none. Err: the disk does not answer.
     fn read(&mut self) -> io::Result<Option<Frame>> {
         let mut head = [0; FRAME_HEADER];
         if self.good == 0 || !fill(&mut self.from, &mut head)? {
             return Ok(None);
         }
-        let word = |i: usize| u32::from_le_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
-        let (len, crc) = (word(0) as usize, word(4));
-        if len > MAX_FRAME {
-            return Err(damage("a frame is too long".into()));
+        let (len, crc, lsn) = header(&head);
+        if self.good + (FRAME_HEADER + len) as u64 > self.total {
+            return Ok(None);
         }
         let mut payload = vec![0; len];
         self.from.read_exact(&mut payload)?;
-        let mut hash = crc32fast::Hasher::new();
-        hash.update(&head[8..]);
-        hash.update(&payload);
-        if hash.finalize() != crc {
-            return Err(damage("a frame's checksum is wrong".into()));
+        if checksum(lsn, &payload) != crc {
+            return Ok(None);
         }
         self.good += (FRAME_HEADER + len) as u64;
-        let lsn = u64::from(word(8)) | u64::from(word(12)) << 32;
         Ok(Some(Frame { lsn, payload }))
     }
-}
 
-impl Iterator for Frames {
-    type Item = io::Result<Frame>;
-    fn next(&mut self) -> Option<Self::Item> {
-        self.read().transpose()
+    /// The next frame from `lsn` on; steps over damage where a good frame stands behind it.
+    fn next_good(&mut self, lsn: u64) -> io::Result<Option<Frame>> {
+        match self.read()? {
+            Some(frame) if frame.lsn >= lsn => return Ok(Some(frame)),
+            Some(_) => return self.next_good(lsn),
+            None if self.good >= self.total => return Ok(None),
+            None => {}
+        }
+        let start = self.good.max(1) as usize;
+        let mut rest = Vec::new();
+        self.from.seek(SeekFrom::Start(start as u64))?;
+        self.from.read_to_end(&mut rest)?;
+        let found = (0..rest.len().saturating_sub(FRAME_HEADER - 1)).find(|at| {
+            let (len, crc, number) = header(&rest[*at..*at + FRAME_HEADER]);
+            let payload = rest.get(at + FRAME_HEADER..).and_then(|p| p.get(..len));
+            // A number near the expected one, before the costly sum: noise is full of small lengths.
+            (lsn..lsn + NEAR).contains(&number) && payload.is_some_and(|p| checksum(number, p) == crc)
+        });
+        let Some(at) = found else { return Ok(None) };
+        self.good = (start + at) as u64;
+        self.from.seek(SeekFrom::Start(self.good))?;
+        self.read()
     }
 }
 
-/// Whether the buffer could be filled; false at a clean end.
+/// Length of the payload, checksum, lsn.
+fn header(head: &[u8]) -> (usize, u32, u64) {
+    let word = |i: usize| u32::from_le_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
+    (word(0) as usize, word(4), u64::from(word(8)) | u64::from(word(12)) << 32)
+}
+
+fn checksum(lsn: u64, payload: &[u8]) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(&lsn.to_le_bytes());
+    hash.update(payload);
+    hash.finalize()
+}
+
+/// Whether the buffer could be filled.
 fn fill(from: &mut impl Read, buf: &mut [u8]) -> io::Result<bool> {
     let mut at = 0;
     while at < buf.len() {
         match from.read(&mut buf[at..])? {
-            0 if at == 0 => return Ok(false),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => return Ok(false),
             n => at += n,
         }
     }
@@ -302,13 +378,9 @@ fn fill(from: &mut impl Read, buf: &mut [u8]) -> io::Result<bool> {
 }
 
 fn frame(out: &mut Vec<u8>, lsn: u64, payload: &[u8]) {
-    let lsn = lsn.to_le_bytes();
-    let mut hash = crc32fast::Hasher::new();
-    hash.update(&lsn);
-    hash.update(payload);
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&hash.finalize().to_le_bytes());
-    out.extend_from_slice(&lsn);
+    out.extend_from_slice(&checksum(lsn, payload).to_le_bytes());
+    out.extend_from_slice(&lsn.to_le_bytes());
     out.extend_from_slice(payload);
 }
 

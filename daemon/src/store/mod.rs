@@ -85,9 +85,8 @@ impl Store {
     pub fn open(options: Options) -> Result<(Store, OpenReport), StoreError> {
         let lock = recover::lock(&options.state)?;
         let (mut committer, mut report) = recover::open(Arc::new(options))?;
-        recover::settle(&mut committer, &mut report);
-        let doubtful = report.rebuilt.is_some() || report.journal_damage.is_some();
-        recover::sweep(&committer, doubtful)?;
+        recover::settle(&mut committer, &mut report)?;
+        recover::sweep(&committer)?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let store = Store {
             options: Arc::clone(&committer.options),
@@ -163,19 +162,38 @@ impl Store {
     }
 
     /// Place among the waiting jobs in the order in which they will be served (ageing aside), from 0; None: it does not wait.
-    pub fn queue_position(&self, id: JobId) -> Option<usize> {
-        self.view().position(id)
+    pub fn queue_position(&self, job: &Job) -> Option<usize> {
+        self.view().position(job)
     }
 
-    /// All waiting jobs, by seq.
-    pub fn waiting(&self) -> Vec<Waiting> {
-        self.view().waiting.values().cloned().collect()
+    /// The waiting jobs that may be next: of each lane the first that could start now, and those before it that wait for a retry.
+    pub fn candidates(&self) -> Vec<Waiting> {
+        let now = self.options.clock.mono();
+        let view = self.view();
+        let mut found = Vec::new();
+        for lane in [Lane::HighPriority, Lane::Default] {
+            for w in view.lane(lane) {
+                found.push(w.clone());
+                if w.is_due(now) {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// All waiting jobs, in the order of their submission.
+    #[cfg(test)]
+    fn waiting(&self) -> Vec<Waiting> {
+        let mut all: Vec<Waiting> = self.view().waiting.values().cloned().collect();
+        all.sort_by_key(|w| w.seq);
+        all
     }
 
     /// Whether a high job could start now.
     pub fn high_job_is_due(&self) -> bool {
         let now = self.options.clock.mono();
-        self.view().waiting.values().any(|w| w.lane == Lane::HighPriority && w.not_before.is_none_or(|t| t <= now))
+        self.view().lane(Lane::HighPriority).any(|w| w.is_due(now))
     }
 
     pub fn queue(&self) -> QueueCounts {

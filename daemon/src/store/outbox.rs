@@ -195,6 +195,11 @@ impl Store {
 
     /// Drops events that nobody can be owed any more. Called now and then; cheap when there is nothing to do.
     pub async fn trim_events(&self) -> Result<(), StoreError> {
+        while self.trim_some().await? {}
+        Ok(())
+    }
+
+    async fn trim_some(&self) -> Result<bool, StoreError> {
         let (first, last, cursor) = {
             let view = self.view();
             (view.first_event.unwrap_or(Seq(1)).0, view.last_event.0, view.cursor.0)
@@ -203,11 +208,11 @@ impl Store {
         let owed = if self.options.mqtt { cursor.max(last.saturating_sub(EVENTS_OWED)) } else { last };
         let drop_to = wanted.min(owed);
         if first + TRIM > drop_to {
-            return Ok(());
+            return Ok(false);
         }
         self.commit(move |tx| {
             (first..first + TRIM).for_each(|seq| tx.delete(rows::event(Seq(seq))));
-            Ok(())
+            Ok(true)
         })
         .await
     }
@@ -239,20 +244,5 @@ impl Tx<'_> {
             }
         }
         Ok(None)
-    }
-
-    /// Whether another photo row of this group needs the same blob.
-    pub fn group_adds_blob(&self, photo: &Photo) -> Result<bool, StoreError> {
-        let keys: Vec<Vec<u8>> = self.changed_keys(b'p').map(<[u8]>::to_vec).collect();
-        for key in keys {
-            if let Some(other) = self.get::<Photo>(&key)?
-                && other.id != photo.id
-                && other.sha256 == photo.sha256
-                && other.on_disk
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

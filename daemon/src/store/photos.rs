@@ -66,21 +66,10 @@ impl Store {
             }
             tx.delete(rows::photo(id));
             tx.delete(rows::duplicate(&photo.user_id, &photo.sha256));
-            if photo.on_disk && tx.only_user_of_blob(&photo)? {
-                tx.remove_later(&blob_name(&photo.sha256));
-            }
+            tx.release_blob(photo.sha256);
             Ok(())
         })
         .await
-    }
-}
-
-impl Tx<'_> {
-    /// Whether no other photo row needs the bytes of this one.
-    pub fn only_user_of_blob(&self, photo: &Photo) -> Result<bool, StoreError> {
-        let committed = self.view().blobs.get(&photo.sha256).copied().unwrap_or(0);
-        // Another owner's row for the same bytes may stand in this very group: then the count is one too low.
-        Ok(committed <= 1 && !self.group_adds_blob(photo)?)
     }
 }
 

@@ -26,7 +26,7 @@ use super::{
     Options, StoreError, blobs,
     commit::{Committer, call},
     index::Index,
-    journal::{Journal, Replay},
+    journal::{self, Journal, Replay},
     record, rows,
     types::OpenReport,
     view::{Instant, View},
@@ -59,6 +59,10 @@ pub fn open(options: Arc<Options>) -> Result<(Committer, OpenReport), StoreError
     }
     blobs::fsync_dir(&state)?;
     blobs::fsync_dir(&state.join("blobs"))?;
+    // First of all: what was on its way in is nobody's, and sled does not open on a full disk.
+    for path in blobs::entries(&blobs::incoming_dir(&state))? {
+        blobs::remove(&path)?;
+    }
     let mut report = OpenReport::default();
     let (index, journal) = open_both(&options, &mut report)?;
     let committer = assemble(options, index, journal)?;
@@ -71,6 +75,7 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<(Index, Journ
     let index = Index::open(&dir).and_then(|i| i.verify().map(|()| i));
     let mut index = match index {
         Ok(index) => index,
+        Err(e) if !is_damage(&e) => return Err(e),
         Err(e) => {
             report.rebuilt = Some(e.to_string());
             set_aside(options, &dir)?;
@@ -91,7 +96,7 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<(Index, Journ
             catch_up(&mut index, &journal_dir)?.ok_or_else(|| StoreError::Index("a new index cannot be too old".into()))?
         }
     };
-    let fresh = index.is_new() && replay.next_lsn <= 1;
+    let fresh = index.is_new() && replay.next_lsn <= 1 && replay.damage.is_none();
     if fresh {
         report.rebuilt = None;
     }
@@ -118,9 +123,16 @@ fn catch_up(index: &mut Index, journal: &Path) -> Result<Option<(Journal, Replay
         if too_old || !wanted || failed.is_some() {
             return Ok(());
         }
-        last = if snapshot { lsn - 1 } else { lsn };
+        // Half a snapshot is not a state: until its last (empty) frame the index calls itself older than the journal, so that an
+        // interrupted rebuild is begun again and never believed.
+        let end_of_snapshot = snapshot && ops.is_empty();
+        if end_of_snapshot {
+            last = lsn - 1;
+        } else if !snapshot {
+            last = lsn;
+        }
         pending.extend(ops);
-        if pending.len() >= BATCH {
+        if pending.len() >= BATCH || end_of_snapshot {
             failed = index.apply(last, &pending).err();
             pending.clear();
         }
@@ -138,8 +150,18 @@ fn catch_up(index: &mut Index, journal: &Path) -> Result<Option<(Journal, Replay
     Ok(Some(opened))
 }
 
+/// Whether the index itself is to blame. A full or read-only disk, a lack of rights: making it anew would not help.
+fn is_damage(e: &StoreError) -> bool {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull, WouldBlock};
+    !matches!(e, StoreError::Io(e) if matches!(e.kind(), StorageFull | PermissionDenied | ReadOnlyFilesystem | WouldBlock))
+}
+
+/// The damaged index is kept for support, the newest one only: each is as large as the store.
 fn set_aside(options: &Options, dir: &Path) -> Result<(), StoreError> {
     if dir.exists() {
+        for old in blobs::entries(&options.state.join("store"))?.iter().filter(|p| p.to_string_lossy().contains("v1.damaged-")) {
+            blobs::remove(old)?;
+        }
         let name = format!("store/v1.damaged-{}", options.clock.now().strftime("%Y%m%dT%H%M%S%3fZ"));
         tracing::error!(to = %name, "the index is damaged; it is set aside and rebuilt from the journal");
         fs::rename(dir, options.state.join(name))?;
@@ -164,7 +186,7 @@ fn assemble(options: Arc<Options>, index: Index, journal: Journal) -> Result<Com
 }
 
 /// What the last end left undone: jobs that ran, the broker's cursor, keys that expired.
-pub fn settle(committer: &mut Committer, report: &mut OpenReport) {
+pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), StoreError> {
     let running: Vec<JobId> = committer.view().running.iter().copied().collect();
     report.recovered_jobs = running.len();
     let limit = committer.options.crash_limit;
@@ -191,16 +213,19 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) {
         super::commit::Request::Close(_) => None,
     });
     committer.commit(works.collect());
+    // A job that stays "processing" would never be claimed again: better not to start at all.
+    if committer.view().running.is_empty() {
+        Ok(())
+    } else {
+        Err(StoreError::Io(io::Error::other("the jobs that ran could not be put back")))
+    }
 }
 
-/// Removes files that no row names: photos on their way in, results of jobs that did not complete, blobs of nobody.
+/// Removes files that no row names: results of jobs that did not complete, blobs of nobody.
 ///
-/// After a rebuild from a damaged journal blobs stay: they may be the only trace of a photo.
-pub fn sweep(committer: &Committer, keep_blobs: bool) -> io::Result<()> {
+/// As long as a damaged journal lies there blobs stay: they may be the only trace of a photo.
+pub fn sweep(committer: &Committer) -> io::Result<()> {
     let state = &committer.options.state;
-    for path in blobs::entries(&blobs::incoming_dir(state))? {
-        blobs::remove(&path)?;
-    }
     let view = committer.view();
     let results: HashSet<PathBuf> =
         view.jobs.values().filter(|j| j.has_result_here()).map(|j| state.join(blobs::result_name(j.id))).collect();
@@ -209,7 +234,7 @@ pub fn sweep(committer: &Committer, keep_blobs: bool) -> io::Result<()> {
             blobs::remove(&path)?;
         }
     }
-    if keep_blobs {
+    if journal::was_damaged(&state.join("journal"))? {
         return Ok(());
     }
     for folder in blobs::entries(&state.join("blobs"))? {

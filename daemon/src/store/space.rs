@@ -5,13 +5,7 @@
 
 use std::io;
 
-use super::{
-    Store, StoreError,
-    blobs::{blob_name, result_name},
-    commit::Tx,
-    rows,
-    types::Space,
-};
+use super::{Store, StoreError, blobs::result_name, commit::Tx, rows, types::Space};
 use crate::domain::{
     ids::{JobId, PhotoId},
     job::{Job, UploadStatus},
@@ -54,7 +48,7 @@ impl Store {
                 if let Some(mut photo) = tx.get::<Photo>(&rows::photo(*id))? {
                     photo.on_disk = false;
                     tx.put(rows::photo(*id), &photo)?;
-                    tx.remove_later(&blob_name(&photo.sha256));
+                    tx.release_blob(photo.sha256);
                 }
             }
             for id in &jobs {
@@ -79,14 +73,19 @@ impl Tx<'_> {
     fn oldest_uploaded(&self) -> Result<(Vec<PhotoId>, Vec<JobId>), StoreError> {
         let (photos, jobs): (Vec<_>, Vec<_>) = {
             let view = self.view();
-            let photos = view.photos.values().filter(|p| p.uploaded && p.on_disk).map(|p| p.id).take(EVICT_AT_ONCE);
-            let jobs = view.jobs.values().filter(|j| j.has_result_here()).map(|j| j.id).take(8 * EVICT_AT_ONCE);
+            // A blob that a second row needs would stay: nothing is won.
+            let alone = |sha256| view.blobs.get(sha256).copied() == Some(1);
+            let photos = view.photos.values().filter(|p| p.uploaded && p.on_disk && alone(&p.sha256)).map(|p| p.id);
+            let jobs = view.jobs.values().filter(|j| j.evictable).map(|j| j.id);
+            let (photos, jobs) = (photos.take(8 * EVICT_AT_ONCE), jobs.take(EVICT_AT_ONCE));
             (photos.collect(), jobs.collect())
         };
         let mut originals = Vec::new();
         for id in photos {
-            let Some(photo) = self.get::<Photo>(&rows::photo(id))?.filter(|p| p.on_disk) else { continue };
-            if self.only_user_of_blob(&photo)? && self.jobs_of(id)?.iter().all(|j| j.status.is_final()) {
+            if self.get::<Photo>(&rows::photo(id))?.is_none_or(|p| !p.on_disk) {
+                continue;
+            }
+            if originals.len() < EVICT_AT_ONCE && self.jobs_of(id)?.iter().all(|j| j.status.is_final()) {
                 originals.push(id);
             }
         }
@@ -95,9 +94,6 @@ impl Tx<'_> {
             let job: Job = self.job(id)?;
             if job.upload == UploadStatus::Uploaded && job.artifacts.as_ref().is_some_and(|a| a.on_disk) {
                 results.push(id);
-            }
-            if results.len() == EVICT_AT_ONCE {
-                break;
             }
         }
         Ok((originals, results))

@@ -67,7 +67,10 @@ pub enum StoreError {
 
 impl From<sled::Error> for StoreError {
     fn from(e: sled::Error) -> Self {
-        Self::Index(e.to_string())
+        match e {
+            sled::Error::Io(e) => Self::Io(e),
+            other => Self::Index(other.to_string()),
+        }
     }
 }
 
@@ -153,6 +156,12 @@ pub struct Waiting {
     pub since: Duration,
     /// Monotonic time before which a retry must not start.
     pub not_before: Option<Duration>,
+}
+
+impl Waiting {
+    pub fn is_due(&self, now: Duration) -> bool {
+        self.not_before.is_none_or(|t| t <= now)
+    }
 }
 
 #[derive(Debug, Clone, Default)]

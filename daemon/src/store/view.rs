@@ -17,7 +17,7 @@ use super::{
 use crate::domain::{
     event::{EventKind, JobEvent},
     ids::{JobId, PhotoId, Seq, Sha256, UserId},
-    job::{Job, Lane, Status},
+    job::{Job, Lane, Status, UploadStatus},
     photo::{Eye, Photo},
 };
 
@@ -33,6 +33,8 @@ pub struct JobEntry {
     pub status: Status,
     client: ClientKey,
     result_bytes: u64,
+    /// The bucket has the result, and it still lies here.
+    pub evictable: bool,
 }
 
 pub struct PhotoEntry {
@@ -69,7 +71,8 @@ pub struct View {
     pub jobs_of_photo: HashMap<PhotoId, Vec<JobId>>,
     /// Photo rows that need the blob.
     pub blobs: HashMap<Sha256, u32>,
-    pub waiting: BTreeMap<Seq, Waiting>,
+    /// In the order in which they are served, ageing aside.
+    pub waiting: BTreeMap<(Lane, Seq), Waiting>,
     pub running: HashSet<JobId>,
     pub uploads: BTreeMap<Seq, UploadEntry>,
     /// Objects that an attempt is under way for.
@@ -204,22 +207,23 @@ impl View {
         }
         match j.status {
             Status::Pending => {
-                let since = self.waiting.get(&j.seq).map_or(at.mono, |w| w.since);
+                let since = self.waiting.get(&(j.lane, j.seq)).map_or(at.mono, |w| w.since);
                 let not_before = j.not_before.map(|t| at.due(t, LONGEST_WAIT));
-                self.waiting.insert(j.seq, Waiting { id: j.id, seq: j.seq, lane: j.lane, since, not_before });
+                self.waiting.insert((j.lane, j.seq), Waiting { id: j.id, seq: j.seq, lane: j.lane, since, not_before });
                 self.running.remove(&j.id);
             }
             Status::Processing => {
-                self.waiting.remove(&j.seq);
+                self.waiting.remove(&(j.lane, j.seq));
                 self.running.insert(j.id);
             }
             _ => {
-                self.waiting.remove(&j.seq);
+                self.waiting.remove(&(j.lane, j.seq));
                 self.running.remove(&j.id);
             }
         }
         let client = client_key(&j.client);
-        let entry = JobEntry { id: j.id, photo: j.photo_id, owner: j.user_id, status: j.status, client, result_bytes };
+        let evictable = j.upload == UploadStatus::Uploaded && result_bytes > 0;
+        let entry = JobEntry { id: j.id, photo: j.photo_id, owner: j.user_id, status: j.status, client, result_bytes, evictable };
         let old = self.jobs.insert(j.seq, entry);
         self.used_bytes = self.used_bytes + result_bytes - old.map_or(0, |o| o.result_bytes);
     }
@@ -281,14 +285,18 @@ impl View {
         }
     }
 
-    /// Waiting jobs in the order in which they will be served, ageing aside: high ones first, each lane by seq.
-    pub fn position(&self, id: JobId) -> Option<usize> {
-        let me = self.waiting.values().find(|w| w.id == id)?;
-        let before = |w: &&Waiting| (w.lane, w.seq) < (me.lane, me.seq);
-        Some(self.waiting.values().filter(before).count())
+    /// A waiting job's place, from 0.
+    pub fn position(&self, job: &Job) -> Option<usize> {
+        let key = (job.lane, job.seq);
+        self.waiting.contains_key(&key).then(|| self.waiting.range(..key).count())
+    }
+
+    /// Waiting jobs of one lane, in their order.
+    pub fn lane(&self, lane: Lane) -> impl Iterator<Item = &Waiting> {
+        self.waiting.range((lane, Seq(0))..=(lane, Seq(u64::MAX))).map(|(_, w)| w)
     }
 
     pub fn pending(&self, lane: Lane) -> usize {
-        self.waiting.values().filter(|w| w.lane == lane).count()
+        self.lane(lane).count()
     }
 }

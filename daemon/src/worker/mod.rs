@@ -58,6 +58,16 @@ struct Finished {
     lane: Lane,
 }
 
+/// Says at its end that a job is out of work, however that came.
+struct Told(mpsc::Sender<Finished>, JobId, Lane);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        // Err: the loop is gone, the process ends.
+        let _told = self.0.try_send(Finished { id: self.1, lane: self.2 });
+    }
+}
+
 #[derive(Clone)]
 struct Context {
     store: Store,
@@ -68,6 +78,8 @@ struct Context {
     lanes: watch::Sender<Vec<Lane>>,
     policy: Arc<Policy>,
     job_timeout: Duration,
+    /// True: nobody waits for a place any more, so nobody gives way.
+    draining: watch::Receiver<bool>,
     runtime: Handle,
 }
 
@@ -83,7 +95,8 @@ pub async fn run(
 ) {
     let mut policy = Policy::new(options.ageing, clock.mono());
     let mut changed = store.changed();
-    let (ended, mut endings) = mpsc::channel::<Finished>(SLOTS);
+    // Room for every slot's word: telling never waits.
+    let (ended, mut endings) = mpsc::channel::<Finished>(2 * SLOTS);
     let context = Context {
         store: store.clone(),
         pipeline,
@@ -92,13 +105,14 @@ pub async fn run(
         lanes: watch::Sender::new(Vec::new()),
         policy: Arc::new(policy.clone()),
         job_timeout: options.job_timeout,
+        draining: shutdown.clone(),
         runtime: Handle::current(),
     };
     let mut running: Vec<(JobId, Lane)> = Vec::new();
     while !*shutdown.borrow() {
         beat();
         changed.borrow_and_update();
-        let (waiting, now) = (store.waiting(), clock.mono());
+        let (waiting, now) = (store.candidates(), clock.mono());
         let lanes: Vec<Lane> = running.iter().map(|r| r.1).collect();
         if let Some(id) = policy.next(&lanes, &waiting, now) {
             match store.claim(id).await {
@@ -151,7 +165,14 @@ async fn drain(mut running: Vec<(JobId, Lane)>, endings: &mut mpsc::Receiver<Fin
     while !running.is_empty() {
         match tokio::time::timeout_at(last, endings.recv()).await {
             Ok(Some(end)) => forget(&mut running, &end, context),
-            _ => return,
+            _ => break,
+        }
+    }
+    // A long tile on a slow machine: the job is put back under its feet, so that a clean end does not count as a crash. What it
+    // still makes is refused by the store and removed.
+    for (id, _) in running {
+        if let Err(e) = context.store.put_back(id).await {
+            tracing::warn!(job = %id, error = %e, "a job in work could not be put back; it counts as crashed");
         }
     }
 }
@@ -163,9 +184,9 @@ impl Context {
         let (id, lane) = (job.id, job.lane);
         let name = format!("pipeline-{}", lane.name());
         let work = move || {
+            // Told even if this thread panics: a slot that nobody gives back would block its lane for ever.
+            let _told = Told(ended, id, lane);
             context.work(&job);
-            // Err: the loop is gone, the process ends.
-            let _told = ended.blocking_send(Finished { id, lane });
         };
         std::thread::Builder::new().name(name).spawn(work).expect("the system can start one more thread");
     }
@@ -263,10 +284,7 @@ impl Watched<'_> {
 
     /// Stands still while an interactive job runs or waits for this one's place.
     fn give_way(&self) -> Result<(), Stop> {
-        if self.job.lane != Lane::Default {
-            return Ok(());
-        }
-        loop {
+        while self.job.lane == Lane::Default && !*self.context.draining.borrow() {
             let now = self.context.clock.mono();
             let high = self.context.lanes.borrow().contains(&Lane::HighPriority) || self.context.store.high_job_is_due();
             if !self.context.policy.gives_way(self.job.lane, high, *self.paused()) {
@@ -276,6 +294,7 @@ impl Watched<'_> {
             *self.paused() += self.context.clock.mono().saturating_sub(now);
             self.must_stop()?;
         }
+        Ok(())
     }
 }
 
