@@ -10,7 +10,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sha2::{Digest, Sha256 as Hasher};
@@ -35,6 +38,8 @@ use crate::{
 const CHECKS: usize = 2;
 /// Photos on their way in at once, waiting ones included; the next one is told that the device is busy.
 const UPLOADS: usize = 64;
+/// An upload that does not say how long it is counts as this long, bytes; the disk is looked at again at its end.
+const UNDECLARED: u64 = 16 << 20;
 /// Bytes gathered before they are written.
 const WRITE_BUFFER: usize = 256 << 10;
 
@@ -93,6 +98,8 @@ pub struct Intake {
     limits: Limits,
     uploads: Arc<Semaphore>,
     checks: Arc<Semaphore>,
+    /// Bytes that uploads under way may still write: the reserve must hold for all of them together.
+    promised: Arc<AtomicU64>,
 }
 
 /// A photo on its way in. Dropped: the file is removed.
@@ -104,6 +111,23 @@ pub struct Upload {
     bytes: u64,
     limit: u64,
     _place: OwnedSemaphorePermit,
+    _promise: Promise,
+}
+
+/// Bytes that were promised to one upload, given back at its end.
+struct Promise(Arc<AtomicU64>, u64);
+
+impl Promise {
+    fn new(promised: &Arc<AtomicU64>, bytes: u64) -> Self {
+        promised.fetch_add(bytes, Ordering::SeqCst);
+        Self(Arc::clone(promised), bytes)
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::SeqCst);
+    }
 }
 
 /// A file that goes when nobody holds it any more.
@@ -120,7 +144,14 @@ impl Drop for Temporary {
 impl Intake {
     pub fn new(store: Store, max_upload: u64, max_pixels: u64) -> Self {
         let semaphore = |n| Arc::new(Semaphore::new(n));
-        Self { store, max_upload, limits: Limits { max_pixels }, uploads: semaphore(UPLOADS), checks: semaphore(CHECKS) }
+        Self {
+            store,
+            max_upload,
+            limits: Limits { max_pixels },
+            uploads: semaphore(UPLOADS),
+            checks: semaphore(CHECKS),
+            promised: Arc::default(),
+        }
     }
 
     pub fn max_upload(&self) -> u64 {
@@ -133,11 +164,12 @@ impl Intake {
             return Err(IntakeError::TooLarge { limit: self.max_upload });
         }
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| IntakeError::Busy)?;
-        self.store.admit(declared.unwrap_or(0)).await?;
+        let promise = Promise::new(&self.promised, declared.unwrap_or(UNDECLARED).min(self.max_upload));
+        self.store.admit(self.promised.load(Ordering::SeqCst)).await?;
         let path = Temporary(blobs::incoming_dir(self.store.state_dir()).join(Uuid::now_v7().to_string()));
         let file = File::create(&path.0).await?;
         let buffer = Vec::with_capacity(WRITE_BUFFER);
-        Ok(Upload { path, file, hasher: Hasher::new(), buffer, bytes: 0, limit: self.max_upload, _place: place })
+        Ok(Upload { path, file, hasher: Hasher::new(), buffer, bytes: 0, limit: self.max_upload, _place: place, _promise: promise })
     }
 
     pub async fn finish(&self, mut upload: Upload, incoming: Incoming) -> Result<Accepted, IntakeError> {

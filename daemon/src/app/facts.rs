@@ -101,12 +101,14 @@ fn facts(house: &House) -> DeviceFacts {
     providers.sort();
     providers.dedup();
     let degraded = degraded(house);
+    // A provider further down the list is told, but no fault: the default list is made for a Jetson and holds on any machine.
+    let failed = status.iter().any(|m| m.state == "failed");
     DeviceFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime: house.engine.runtime().unwrap_or_default(),
         providers,
         models: used.iter().map(|m| m.name.clone()).collect(),
-        ok: degraded.is_empty() && not_ready(house).is_empty(),
+        ok: !failed && house.alerts.current().is_empty() && not_ready(house).is_empty(),
         degraded,
     }
 }

@@ -283,3 +283,41 @@ async fn the_oldest_uploaded_things_go_first_and_nothing_else_ever_does() {
     assert!(matches!(store.submit(jobs(&a, Lane::Default), None).await, Err(StoreError::OriginalEvicted)));
     assert_eq!(store.job(submit(&store, &b).await.id).expect("reads").map(|j| j.upload), Some(UploadStatus::Off));
 }
+
+#[tokio::test]
+async fn bytes_that_are_deleted_and_sent_again_at_the_same_moment_are_there_when_the_second_is_acknowledged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    for _ in 0..50 {
+        let old = photo(&store, "a", 1).await;
+        let deleting = tokio::spawn({
+            let store = store.clone();
+            async move { store.delete_photo(old.id).await }
+        });
+        let tmp = dir.path().join("blobs/in/again");
+        std::fs::write(&tmp, [1]).expect("writes");
+        let again = loop {
+            blobs::place(dir.path(), &old.sha256, &tmp).expect("places");
+            let new = NewPhoto {
+                user_id: old.user_id.clone(),
+                sha256: old.sha256,
+                bytes: 1,
+                width: 1,
+                height: 1,
+                content_type: ImageFormat::Png,
+                source: Source::Upload,
+                client: ClientInfo::default(),
+            };
+            match store.add_photo(new, None).await {
+                Err(StoreError::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => {}
+                other => break other.expect("stored").0,
+            }
+        };
+        deleting.await.expect("no panic").expect("deleted");
+        let there = store.photo(again.id).expect("reads").is_some();
+        assert_eq!(store.blob_path(&old.sha256).is_file(), there, "a row and its blob disagree");
+        if there {
+            store.delete_photo(again.id).await.expect("deleted");
+        }
+    }
+}
