@@ -28,7 +28,7 @@ use irisd::{
         payload::{DeviceFacts, Topics},
     },
     ports::EventSink,
-    store::{NewJobs, NewPhoto, Options, Store},
+    store::{NewJobs, NewPhoto, Options, Store, blobs},
 };
 use servers::{
     mosquitto::{Mosquitto, Watcher},
@@ -297,6 +297,7 @@ async fn results_wait_while_the_bucket_is_away_and_are_there_when_it_is_back_the
     }
     assert_eq!(std::fs::read(server.file(&photo.s3_key())).unwrap(), b"pixels");
     assert_eq!(std::fs::read(store.blob_path(&photo.sha256)).unwrap(), b"pix!els");
+    assert_eq!(std::fs::read_dir(blobs::incoming_dir(dir.path())).unwrap().count(), 0, "the copy that was sent is gone");
     store.delete_photo(photo.id).await.unwrap();
     until("deleted", || async { !server.file(&photo.s3_key()).exists() && !server.file(&job.s3_key(".jpg")).exists() }).await;
     stop.send_replace(true);
