@@ -11,8 +11,8 @@
 //! larger:       multipart  -> each part's ETag = MD5, the whole's = MD5 of the MD5s "-N"   | else GET and hash
 //! ```
 //!
-//! Requests are signed with the device's clock plus what the server's Date taught us when it refused (a first clock of 1970). Keys are
-//! `[a-z0-9._-/]` only; they need no escaping.
+//! Requests are signed with the device's clock, or, once the server's Date taught us otherwise when it refused (a first clock of 1970),
+//! with the server's, until somebody sets ours. Keys are `[a-z0-9._-/]` only; they need no escaping.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
@@ -31,7 +31,7 @@ use s3::{
     serde_types::{CompleteMultipartUploadData, Part},
 };
 
-use self::answer::{Pace, classify, clock_offset, element, time_limit};
+use self::answer::{Pace, ServerTime, classify, element, server_time, time_limit};
 use crate::ports::{ObjectStore, ObjectStoreError, PutObject};
 
 mod answer;
@@ -88,8 +88,8 @@ pub struct S3Bucket {
     max_rate: Option<u64>,
     pace: Option<Arc<Mutex<Pace>>>,
     started: Instant,
-    /// Server's clock minus ours.
-    offset: Mutex<SignedDuration>,
+    /// None: our clock is good enough.
+    learnt: Mutex<Option<ServerTime>>,
     /// False once the server refused `x-amz-checksum-sha256`.
     checksums: AtomicBool,
 }
@@ -199,7 +199,7 @@ impl S3Bucket {
             max_rate: options.max_rate,
             pace: options.max_rate.map(|rate| Arc::new(Mutex::new(Pace { bytes_per_second: rate, free_at: Duration::ZERO }))),
             started: Instant::now(),
-            offset: Mutex::new(SignedDuration::ZERO),
+            learnt: Mutex::new(None),
             checksums: AtomicBool::new(true),
         })
     }
@@ -210,13 +210,12 @@ impl S3Bucket {
             Ask::List => PROBE_TIMEOUT,
             ask => time_limit(ask.body().len() as u64, self.max_rate),
         };
-        let offset = self.offset();
-        let signed_at = Timestamp::now().checked_add(offset).unwrap_or_else(|_| Timestamp::now());
         let answer = read(self.send(key, &ask, limit).await?).await?;
-        let Some(more) = clock_offset(answer.status, answer.header("date"), signed_at) else { return Ok(answer) };
-        tracing::warn!(seconds = more.as_secs(), "the bucket's clock differs from ours; signing with its time");
-        // Set, not added to: two uploads learn the same thing at once.
-        *self.offset.lock().unwrap_or_else(PoisonError::into_inner) = offset.checked_add(more).unwrap_or(more);
+        let (wall, mono) = (Timestamp::now(), self.started.elapsed());
+        let ours = self.signing_time(wall, mono);
+        let Some(server) = server_time(answer.status, answer.header("date"), ours) else { return Ok(answer) };
+        tracing::warn!(seconds = server.duration_since(ours).as_secs(), "the bucket's clock differs from ours; signing with its time");
+        *self.learnt.lock().unwrap_or_else(PoisonError::into_inner) = Some(ServerTime { server, wall, mono });
         read(self.send(key, &ask, limit).await?).await
     }
 
@@ -255,8 +254,15 @@ impl S3Bucket {
         }))
     }
 
+    fn signing_time(&self, wall: Timestamp, mono: Duration) -> Timestamp {
+        let learnt = *self.learnt.lock().unwrap_or_else(PoisonError::into_inner);
+        learnt.and_then(|l| l.at(wall, mono)).unwrap_or(wall)
+    }
+
+    /// What is added to the device's clock for a signature.
     fn offset(&self) -> SignedDuration {
-        *self.offset.lock().unwrap_or_else(PoisonError::into_inner)
+        let wall = Timestamp::now();
+        self.signing_time(wall, self.started.elapsed()).duration_since(wall)
     }
 }
 

@@ -6,7 +6,7 @@
 //!                                                        |-- unreachable, probe fails too, or others are down --> upload_released, lane down
 //!                                                        |-- denied                                           --> row aside, lane down, alert
 //!                                                        |-- other failure                                    --> row waits 1 s .. 5 min
-//!                                                        +-- the local file is gone                           --> upload_given_up
+//!                                                        +-- the local file is gone, or its bytes are others  --> upload_given_up
 //! ```
 //!
 //! Two rows of one key are never on their way together: a deletion that overtakes its own upload would leave the object behind.
@@ -35,15 +35,13 @@ use super::{
 use crate::{
     domain::ids::{Seq, Sha256 as Hash},
     ports::{Clock, ObjectStore, ObjectStoreError, PutObject},
-    store::{Store, StoreError, UploadRow, UploadTask},
+    store::{Store, StoreError, UploadRow, UploadTask, blobs::incoming_dir},
 };
 
 /// Longest time without a look at the clock: windows open, and clocks jump.
 const LOOK: Duration = Duration::from_secs(30);
 /// Uploads that run when the daemon stops get this long; what is cut off then starts again from its beginning.
 const GRACE: Duration = Duration::from_secs(5);
-/// A file that cannot be read, though it is there, is given up after this many failures.
-const UNREADABLE: u32 = 8;
 /// Originals, as [`crate::domain::photo::Photo::s3_key`] names them: the ones that carry a camera's metadata.
 const ORIGINALS: &str = "photos/";
 
@@ -76,7 +74,7 @@ pub fn spawn_s3(
 /// How an upload ended.
 enum End {
     Vouched,
-    /// It can never be uploaded: the local file is gone for good.
+    /// It can never be uploaded: the local file is gone, or its bytes are not those that were stored.
     Hopeless(String),
     /// Its metadata cannot be cut out: rather not at all than with it.
     Unstrippable(String),
@@ -277,45 +275,75 @@ async fn upload(store: Store, bucket: Arc<dyn ObjectStore>, strip: Option<Strip>
     let end = match &row.task {
         UploadTask::Delete(key) => bucket.delete(key).await.map_or_else(End::Failed, |()| End::Vouched),
         UploadTask::Put(object) => match strip.filter(|_| object.key.starts_with(ORIGINALS)) {
-            None => put(&*bucket, object, row.attempts).await,
-            Some(strip) => put_stripped(&*bucket, object, strip, row.attempts).await,
+            None => put(&*bucket, object).await,
+            Some(strip) => put_stripped(&*bucket, object, strip, copy_path(store.state_dir(), row.seq)).await,
         },
     };
     (row, end)
 }
 
-async fn put(bucket: &dyn ObjectStore, object: &PutObject, failures: u32) -> End {
-    match bucket.put(object).await {
-        Ok(()) => End::Vouched,
-        Err(ObjectStoreError::Local(why)) if is_gone(&object.path).await || failures >= UNREADABLE => End::Hopeless(why),
-        Err(error) => End::Failed(error),
+async fn put(bucket: &dyn ObjectStore, object: &PutObject) -> End {
+    let error = match bucket.put(object).await {
+        Ok(()) => return End::Vouched,
+        Err(error @ ObjectStoreError::Local(_)) => error,
+        Err(error) => return End::Failed(error),
+    };
+    let file = object.clone();
+    match tokio::task::spawn_blocking(move || intact(&file)).await {
+        Ok(Err(Unusable::ForGood(why))) => End::Hopeless(why),
+        _ => End::Failed(error),
     }
 }
 
-async fn is_gone(path: &Path) -> bool {
-    matches!(tokio::fs::try_exists(path).await, Ok(false))
+/// Why a stored file cannot be sent.
+enum Unusable {
+    /// It is gone, or its bytes are not those that were stored: waiting mends neither.
+    ForGood(String),
+    /// No file descriptor, no memory, a disk that stumbles: tried again, however often it happened before.
+    Now(String),
 }
 
-/// A copy without metadata, beside the original, for as long as it is sent. The same name each time: what a power cut leaves is
-/// overwritten by the next attempt.
-async fn put_stripped(bucket: &dyn ObjectStore, object: &PutObject, strip: Strip, failures: u32) -> End {
-    let (original, content_type) = (object.path.clone(), object.content_type.clone());
-    let made = tokio::task::spawn_blocking(move || stripped_copy(&original, &content_type, &strip)).await;
+impl From<std::io::Error> for Unusable {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Self::ForGood("the file is gone".to_owned()),
+            _ => Self::Now(error.to_string()),
+        }
+    }
+}
+
+fn intact(object: &PutObject) -> Result<(), Unusable> {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(&object.path)?, &mut hash)?;
+    same_bytes(object, hash)
+}
+
+fn same_bytes(object: &PutObject, hash: Sha256) -> Result<(), Unusable> {
+    let same = hash.finalize()[..] == object.sha256.0;
+    same.then_some(()).ok_or_else(|| Unusable::ForGood("its bytes are not those that were stored".to_owned()))
+}
+
+/// A copy without metadata, for as long as it is sent. Where photos on their way in lie: what a power cut leaves there goes away at the
+/// next start. One for each row: two owners of the same photo share its file, not its copy.
+fn copy_path(state: &Path, row: Seq) -> PathBuf {
+    incoming_dir(state).join(format!("stripped-{row}"))
+}
+
+async fn put_stripped(bucket: &dyn ObjectStore, object: &PutObject, strip: Strip, path: PathBuf) -> End {
+    let original = object.clone();
+    let made = tokio::task::spawn_blocking(move || stripped_copy(&original, &strip, path)).await;
     let copy = match made {
         Ok(Ok(copy)) => copy,
-        Ok(Err(StripError::Io(_))) if is_gone(&object.path).await => return End::Hopeless("the original is gone".to_owned()),
-        Ok(Err(StripError::Io(why))) if failures >= UNREADABLE => return End::Hopeless(why),
-        Ok(Err(StripError::Io(why))) => return End::Failed(ObjectStoreError::Local(why)),
-        Ok(Err(StripError::Refused(why))) => return End::Unstrippable(why),
-        Err(error) => return End::Failed(ObjectStoreError::Local(error.to_string())),
+        Ok(Err(end)) => return end,
+        Err(error) => return not_now(error),
     };
     let sent = PutObject { path: copy.path.clone(), sha256: copy.sha256, bytes: copy.bytes, ..object.clone() };
-    put(bucket, &sent, failures).await
+    // What is wrong with the copy says nothing about the original: the next attempt makes another.
+    bucket.put(&sent).await.map_or_else(End::Failed, |()| End::Vouched)
 }
 
-enum StripError {
-    Io(String),
-    Refused(String),
+fn not_now(error: impl std::fmt::Display) -> End {
+    End::Failed(ObjectStoreError::Local(error.to_string()))
 }
 
 /// Removes its file when it goes.
@@ -331,36 +359,81 @@ impl Drop for Copy {
     }
 }
 
-fn stripped_copy(original: &Path, content_type: &str, strip: &Strip) -> Result<Copy, StripError> {
-    let io = |e: std::io::Error| StripError::Io(e.to_string());
-    let bytes = std::fs::read(original).map_err(io)?;
-    let cut = strip(&bytes, content_type).map_err(StripError::Refused)?;
+fn stripped_copy(original: &PutObject, strip: &Strip, path: PathBuf) -> Result<Copy, End> {
+    let bytes = whole(original).map_err(|unusable| match unusable {
+        Unusable::ForGood(why) => End::Hopeless(why),
+        Unusable::Now(why) => not_now(why),
+    })?;
+    let cut = strip(&bytes, &original.content_type).map_err(End::Unstrippable)?;
     drop(bytes);
-    let copy = Copy { path: original.with_extension("stripped"), sha256: Hash(Sha256::digest(&cut).into()), bytes: cut.len() as u64 };
-    std::fs::write(&copy.path, &cut).map_err(io)?;
+    let copy = Copy { path, sha256: Hash(Sha256::digest(&cut).into()), bytes: cut.len() as u64 };
+    std::fs::write(&copy.path, &cut).map_err(not_now)?;
     Ok(copy)
+}
+
+fn whole(object: &PutObject) -> Result<Vec<u8>, Unusable> {
+    let bytes = std::fs::read(&object.path)?;
+    same_bytes(object, Sha256::new_with_prefix(&bytes))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_copy_that_is_sent_is_what_was_cut_and_goes_away_while_the_original_stays() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let original = dir.path().join("abc123");
-        std::fs::write(&original, b"pixels+exif").expect("written");
-        let cut: Strip = Arc::new(|bytes, kind| {
+    fn original(dir: &Path) -> PutObject {
+        let (path, bytes) = (dir.join("abc123"), b"pixels+exif");
+        std::fs::write(&path, bytes).expect("written");
+        let sha256 = Hash(Sha256::digest(bytes).into());
+        PutObject { key: "photos/a".to_owned(), path, content_type: "image/jpeg".to_owned(), sha256, bytes: bytes.len() as u64 }
+    }
+
+    fn cuts() -> Strip {
+        Arc::new(|bytes, kind| {
             assert_eq!(kind, "image/jpeg");
             Ok(bytes[..6].to_vec())
-        });
-        let copy = stripped_copy(&original, "image/jpeg", &cut).unwrap_or_else(|_| panic!("cut"));
-        assert_eq!(std::fs::read(&copy.path).expect("there"), b"pixels");
-        assert_eq!((copy.bytes, copy.sha256), (6, Hash(Sha256::digest(b"pixels").into())));
-        drop(copy);
-        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1);
-        let refuses: Strip = Arc::new(|_, _| Err("not a JPEG".to_owned()));
-        assert!(matches!(stripped_copy(&original, "image/jpeg", &refuses), Err(StripError::Refused(_))));
-        assert!(matches!(stripped_copy(&dir.path().join("none"), "image/jpeg", &cut), Err(StripError::Io(_))));
+        })
+    }
+
+    #[test]
+    fn the_copy_that_is_sent_is_what_was_cut_and_goes_away_while_the_original_and_anothers_copy_stay() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(incoming_dir(dir.path())).expect("made");
+        let original = original(dir.path());
+        let [ours, theirs] =
+            [7, 8].map(|row| stripped_copy(&original, &cuts(), copy_path(dir.path(), Seq(row))).unwrap_or_else(|_| panic!("cut")));
+        assert_eq!(std::fs::read(&ours.path).expect("there"), b"pixels");
+        assert_eq!((ours.bytes, ours.sha256), (6, Hash(Sha256::digest(b"pixels").into())));
+        drop(ours);
+        assert_eq!(std::fs::read(&theirs.path).expect("there"), b"pixels");
+        drop(theirs);
+        assert_eq!(std::fs::read_dir(incoming_dir(dir.path())).expect("a folder").count(), 0);
+        assert!(original.path.exists());
+    }
+
+    #[test]
+    fn a_photo_is_given_up_for_what_is_wrong_with_it_never_for_a_copy_that_could_not_be_written() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (original, nowhere) = (original(dir.path()), copy_path(dir.path(), Seq(7)));
+        let made = |object: &PutObject, strip| stripped_copy(object, &strip, nowhere.clone());
+        assert!(matches!(made(&original, cuts()), Err(End::Failed(ObjectStoreError::Local(_)))));
+        assert!(matches!(made(&original, Arc::new(|_, _| Err("not a JPEG".to_owned()))), Err(End::Unstrippable(_))));
+        let other = PutObject { sha256: Hash([0; 32]), ..original.clone() };
+        assert!(matches!(made(&other, cuts()), Err(End::Hopeless(_))));
+        let gone = PutObject { path: dir.path().join("none"), ..original };
+        assert!(matches!(made(&gone, cuts()), Err(End::Hopeless(_))));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_now_is_not_lost_and_one_that_is_gone_or_changed_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = original(dir.path());
+        assert!(intact(&file).is_ok());
+        let unreadable = PutObject { path: dir.path().to_owned(), ..file.clone() };
+        assert!(matches!(intact(&unreadable), Err(Unusable::Now(_))));
+        std::fs::write(&file.path, b"others").expect("written");
+        assert!(matches!(intact(&file), Err(Unusable::ForGood(_))));
+        std::fs::remove_file(&file.path).expect("removed");
+        assert!(matches!(intact(&file), Err(Unusable::ForGood(_))));
     }
 }

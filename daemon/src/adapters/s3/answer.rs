@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::ObjectStoreError;
 
@@ -31,16 +31,35 @@ pub fn refuses_checksums(status: u16, body: &str) -> bool {
         || (status == 400 && body.to_ascii_lowercase().contains("checksum") && element(body, "Code").as_deref() != Some("BadDigest"))
 }
 
-/// How far the server's clock is ahead of the time we signed with, where that is why it refuses (AWS allows 15 min).
-pub fn clock_offset(status: u16, date: Option<&str>, signed_at: Timestamp) -> Option<jiff::SignedDuration> {
-    /// A difference below this is no reason for a refusal: the network and the Date header's whole seconds make it.
-    const NOTABLE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+/// Clocks that differ by less than this agree: no server refuses for it (AWS allows 15 min), and the network and the Date header's whole
+/// seconds make such differences.
+const NOTABLE: SignedDuration = SignedDuration::from_secs(60);
+
+/// The server's clock, where its difference to `ours` (the time we would sign with now) is why it refuses.
+pub fn server_time(status: u16, date: Option<&str>, ours: Timestamp) -> Option<Timestamp> {
     if !matches!(status, 400 | 401 | 403) {
         return None;
     }
     let server = jiff::fmt::rfc2822::parse(date?).ok()?.timestamp();
-    let ahead = server.duration_since(signed_at);
-    (ahead.abs() > NOTABLE).then_some(ahead)
+    (server.duration_since(ours).abs() > NOTABLE).then_some(server)
+}
+
+/// What all clocks showed when the server told its own.
+#[derive(Debug, Clone, Copy)]
+pub struct ServerTime {
+    pub server: Timestamp,
+    pub wall: Timestamp,
+    pub mono: Duration,
+}
+
+impl ServerTime {
+    /// The server's clock now. None once our wall clock was set (it jumped against the monotonic one): who set it knew better, and the
+    /// next refusal teaches anew if not.
+    pub fn at(&self, wall: Timestamp, mono: Duration) -> Option<Timestamp> {
+        let passed = SignedDuration::try_from(mono.saturating_sub(self.mono)).ok()?;
+        let jumped = wall.duration_since(self.wall).checked_sub(passed)?;
+        if jumped.abs() > NOTABLE { None } else { self.server.checked_add(passed).ok() }
+    }
 }
 
 /// Text of the first element of this name. S3's answers are flat, and we ask them for ids and codes alone: no XML parser for that.
@@ -120,10 +139,25 @@ mod tests {
     fn the_clock_is_learnt_only_from_a_refusal_by_a_server_whose_clock_really_differs() {
         let ours: Timestamp = "1970-01-01T00:10:00Z".parse().expect("a time");
         let date = Some("Sat, 01 Jan 2028 00:00:00 GMT");
-        assert!(clock_offset(403, date, ours).expect("learnt").as_hours() > 24 * 365 * 57);
-        assert_eq!(clock_offset(200, date, ours), None);
-        assert_eq!(clock_offset(403, None, ours), None);
-        assert_eq!(clock_offset(403, Some("Thu, 01 Jan 1970 00:10:30 GMT"), ours), None);
+        assert_eq!(server_time(403, date, ours).expect("learnt").to_string(), "2028-01-01T00:00:00Z");
+        assert_eq!(server_time(200, date, ours), None);
+        assert_eq!(server_time(403, None, ours), None);
+        assert_eq!(server_time(403, Some("Thu, 01 Jan 1970 00:10:30 GMT"), ours), None);
+    }
+
+    #[test]
+    fn a_learnt_time_runs_with_the_monotonic_clock_and_ends_when_the_wall_clock_is_set() {
+        let time = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let learnt =
+            ServerTime { server: time("2028-01-01T00:00:00Z"), wall: time("1970-01-01T00:10:00Z"), mono: Duration::from_secs(600) };
+        let later = Duration::from_secs(600 + 7200);
+        assert_eq!(learnt.at(time("1970-01-01T02:10:00Z"), later), Some(time("2028-01-01T02:00:00Z")));
+        // Slewed, not set.
+        assert_eq!(learnt.at(time("1970-01-01T02:10:30Z"), later), Some(time("2028-01-01T02:00:00Z")));
+        // NTP sets the clock: to the server's own time, or back by a few minutes.
+        for set in ["2028-01-01T02:00:00Z", "1970-01-01T02:05:00Z"] {
+            assert_eq!(learnt.at(time(set), later), None, "{set}");
+        }
     }
 
     #[test]
