@@ -44,6 +44,12 @@ impl Store {
         .await
     }
 
+    /// Whether so many more jobs may wait. For those who must know before they do what cannot be taken back; `submit` looks again.
+    pub fn room_for(&self, jobs: usize) -> Result<(), StoreError> {
+        let (pending, limit) = (self.view().waiting.len(), self.options.max_pending);
+        if pending + jobs > limit { Err(StoreError::QueueFull { pending, limit }) } else { Ok(()) }
+    }
+
     pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
         self.commit(move |tx| {
             let job = tx.transition(id, Command::Cancel)?;

@@ -43,6 +43,21 @@ fn a_capture_without_a_camera_says_so() {
 }
 
 #[test]
+fn a_capture_that_the_queue_has_no_room_for_takes_no_photo() {
+    let slow = "[queue]\nmax_pending = 1\n[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[quality]\nmode = \"report\"\n";
+    let daemon = Daemon::start(&format!("{FRONT}{slow}"));
+    let client = daemon.client();
+    let photo = client.photo(&eyes::eye(175, "2000x1500").bytes);
+    client.processing(&client.submit(&photo));
+    client.submit(&photo);
+    for _ in 0..3 {
+        client.post("/capture", json!({"camera": "front"})).refused(429);
+    }
+    assert_eq!(client.get("/photos").expect(200).json()["total"], 1);
+    client.post("/capture", json!({"camera": "front", "submit": false})).expect(201);
+}
+
+#[test]
 fn a_preview_is_a_stream_of_jpegs() {
     let daemon = Daemon::start(FRONT);
     let client = daemon.client();
