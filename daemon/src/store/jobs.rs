@@ -50,8 +50,14 @@ impl Store {
         if pending + jobs > limit { Err(StoreError::QueueFull { pending, limit }) } else { Ok(()) }
     }
 
-    pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
+    /// Under a key that cancelled it before: the job as it is now.
+    pub async fn cancel(&self, id: JobId, idempotency: Option<Idempotency>) -> Result<Job, StoreError> {
         self.commit(move |tx| {
+            let job = tx.job(id)?;
+            if replayed(tx, &job.user_id, idempotency.as_ref())?.is_some() {
+                return Ok(job);
+            }
+            remember(tx, &job.user_id, idempotency, Answer::Jobs(vec![id]))?;
             let job = tx.transition(id, Command::Cancel)?;
             tx.remove_later(&result_name(id));
             Ok(job)
