@@ -22,6 +22,8 @@ fn a_capture_gives_a_photo_and_its_job() {
     let answer = client.post("/capture", json!({"camera": "front"})).expect(201).json();
     checks::has_keys(&answer["photo"], &checks::PHOTO_KEYS);
     assert_eq!((&answer["photo"]["source"], &answer["photo"]["width"]), (&json!("camera"), &json!(640)));
+    let at = answer["photo"]["captured_at"].as_str().expect("the camera's own time");
+    assert!(at.len() <= "2026-01-01T00:00:00.000Z".len(), "milliseconds: {at}");
     checks::has_keys(&answer["job"], &checks::JOB_KEYS);
     assert_eq!((&answer["job"]["lane"], &answer["job"]["photo_id"]), (&json!("high_priority"), &answer["photo"]["id"]));
     client.completed(answer["job"]["id"].as_str().unwrap());
