@@ -40,6 +40,9 @@ pub fn commands(store: Store, cameras: Cameras) -> Handler {
 }
 
 async fn capture(store: &Store, cameras: &Cameras, camera: Option<&str>, wanted: bool, lane: Lane) -> CommandResult {
+    if wanted && let Err(e) = store.room_for(1) {
+        return failed(store_code(&e), &e);
+    }
     let accepted = match cameras.capture(camera, None, ClientInfo::default()).await {
         Ok(accepted) => accepted,
         Err(e) => return failed(&capture_code(&e), &e),

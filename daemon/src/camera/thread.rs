@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{CameraSetup, CapturedPhoto, Command, Shared, Shot, pixels};
@@ -239,6 +240,7 @@ fn ends_session(e: &CameraError) -> bool {
 }
 
 fn shot(frame: Frame) -> Shot {
-    let captured_at = frame.captured_at;
+    // Cut to milliseconds as every other time is: a time read back equals the time written.
+    let captured_at = frame.captured_at.and_then(|t| Timestamp::from_millisecond(t.as_millisecond()).ok());
     Shot { bytes: pixels::to_file(frame), captured_at }
 }

@@ -79,6 +79,10 @@ async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<(Photo
         let Answer::Capture { photo, job } = answer else { return Err(photos::other_answer()) };
         return Ok((photo, job));
     }
+    if wanted.submit {
+        // Before the shot: each try of a client that comes again would keep one more photo without a job.
+        api.store.room_for(1)?;
+    }
     let accepted = api.cameras.capture(wanted.camera.as_deref(), Some(caller.user.clone()), wanted.client.clone()).await?;
     let photo = accepted.photo.id;
     let mut job = None;

@@ -18,7 +18,7 @@
 //! | `queue_full` | 429 | with Retry-After |
 //! | `internal` | 500 | |
 //! | `busy`, `shutting_down`, `camera_unavailable` | 503 | with Retry-After |
-//! | `disk_reserve` | 507 | |
+//! | `disk_reserve` | 507 | with Retry-After |
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -36,6 +36,9 @@ use crate::{
 
 /// Told to clients that should come back: long enough to let a few jobs finish, short enough for a person who waits.
 pub const RETRY_AFTER_S: u64 = 5;
+
+/// The same for a full disk: room comes with finished uploads or by hand, and neither takes seconds.
+const ROOM_AFTER_S: u64 = 60;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,8 +209,13 @@ impl IntoResponse for ApiError {
         let mut response = (status, self.body().to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+        let retry_after = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Some(RETRY_AFTER_S),
+            StatusCode::INSUFFICIENT_STORAGE => Some(ROOM_AFTER_S),
+            _ => None,
+        };
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"irisd\""));
@@ -301,6 +309,13 @@ mod tests {
         assert_eq!(r.status().as_u16(), 429);
         assert_eq!(r.headers()[header::RETRY_AFTER], "5");
         assert_eq!(r.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+
+    #[test]
+    fn a_full_disk_says_when_to_come_back() {
+        let r = ApiError::from(StoreError::DiskReserve { free: 1, reserve: 2 }).into_response();
+        assert_eq!(r.status().as_u16(), 507);
+        assert_eq!(r.headers()[header::RETRY_AFTER], "60");
     }
 
     #[test]

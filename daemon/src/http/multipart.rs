@@ -7,7 +7,6 @@ use axum::{
     extract::{FromRequest, Multipart, Request},
 };
 use futures_util::StreamExt;
-use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::Digest;
 
@@ -50,9 +49,7 @@ pub struct Fields {
 impl Fields {
     fn check(self) -> ApiResult<ClientInfo> {
         let given = |t: Option<String>| t.filter(|t| !t.is_empty());
-        let captured_at = given(self.captured_at)
-            .map(|t| t.parse::<Timestamp>().map_err(|_| invalid("captured_at is an RFC 3339 time with its offset")))
-            .transpose()?;
+        let captured_at = given(self.captured_at).map(|t| paging::captured_at(&t)).transpose()?;
         let eye = given(self.eye).map(|t| paging::eye(&t)).transpose()?;
         checked(ClientInfo { client_ref: given(self.client_ref), eye, captured_at })
     }

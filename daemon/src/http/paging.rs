@@ -4,6 +4,7 @@
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jiff::Timestamp;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
@@ -45,6 +46,7 @@ pub struct ListQuery {
     photo_id: Option<String>,
     client_ref: Option<String>,
     eye: Option<String>,
+    captured_at: Option<String>,
 }
 
 impl ListQuery {
@@ -68,6 +70,7 @@ impl ListQuery {
                 .transpose()?,
             client_ref: given(self.client_ref.as_deref()).map(str::to_owned),
             eye: given(self.eye.as_deref()).map(eye).transpose()?,
+            captured_at: given(self.captured_at.as_deref()).map(captured_at).transpose()?,
         })
     }
 }
@@ -83,6 +86,10 @@ pub fn eye(s: &str) -> ApiResult<Eye> {
         "right" => Ok(Eye::Right),
         _ => Err(invalid("eye is left or right")),
     }
+}
+
+pub fn captured_at(s: &str) -> ApiResult<Timestamp> {
+    s.parse().map_err(|_| invalid("captured_at is an RFC 3339 time with its offset; a + in an address is written %2B"))
 }
 
 fn status(s: &str) -> ApiResult<Status> {

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use super::{
@@ -136,9 +136,18 @@ pub async fn reprocess(
     one(&api, &base, create(&api, new, idempotency).await?).await
 }
 
-pub async fn cancel(State(api): State<Arc<Api>>, Writer(caller): Writer, Path(id): Path<String>, base: Base) -> ApiResult<Json<Value>> {
+/// The body means nothing here, but to the fingerprint.
+pub async fn cancel(
+    State(api): State<Arc<Api>>,
+    Writer(caller): Writer,
+    Path(id): Path<String>,
+    base: Base,
+    asked: Asked,
+    body: body::Json<IgnoredAny>,
+) -> ApiResult<Json<Value>> {
     let job = find(&api, &caller, &id)?;
-    let job = api.store.cancel(job.id).await?;
+    let idempotency = asked.idempotency(&caller.user, &job.user_id, &body.bytes)?;
+    let job = api.store.cancel(job.id, idempotency).await?;
     api.live.stop(job.id);
     Ok(Json(views::job(&api, &base, job).await?))
 }

@@ -130,7 +130,7 @@ pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
         result_s3_key: in_bucket(".jpg"),
         mask_s3_key: in_bucket(".png"),
         report_s3_key: in_bucket(".json"),
-        upload_status: job.upload,
+        upload_status: upload_status(&job, api.bucket.is_some()),
         links,
         step_ms: job.step_ms,
         processing_time_ms: job.processing_time_ms,
@@ -164,6 +164,11 @@ fn live(job: &Job, tick: Option<ProgressTick>) -> (Option<Stage>, u8) {
         Some(t) if job.status == Status::Processing && t.progress >= job.progress => (Some(t.current_step), t.progress),
         _ => (job.current_step, job.progress),
     }
+}
+
+/// The row knows of uploads once there is something to upload; before, a job whose result will go to the bucket waits for that.
+fn upload_status(job: &Job, bucket: bool) -> UploadStatus {
+    if bucket && !job.status.is_final() { UploadStatus::Pending } else { job.upload }
 }
 
 async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {
@@ -229,5 +234,21 @@ mod tests {
         assert_eq!(live(&job, None), (Some(Stage::Reflections), 40));
         job.status = Status::Cancelled;
         assert_eq!(live(&job, tick(&job, Stage::Enhance, 70)).1, 40, "a job that ended stands still");
+    }
+
+    #[test]
+    fn with_a_bucket_an_unfinished_job_waits_for_its_upload_and_one_that_has_none_is_off() {
+        let mut job = pending();
+        for (status, with, without) in [
+            (Status::Pending, UploadStatus::Pending, UploadStatus::Off),
+            (Status::Processing, UploadStatus::Pending, UploadStatus::Off),
+            (Status::Failed, UploadStatus::Off, UploadStatus::Off),
+            (Status::Cancelled, UploadStatus::Off, UploadStatus::Off),
+        ] {
+            job.status = status;
+            assert_eq!((upload_status(&job, true), upload_status(&job, false)), (with, without), "{status:?}");
+        }
+        (job.status, job.upload) = (Status::Completed, UploadStatus::Uploaded);
+        assert_eq!(upload_status(&job, true), UploadStatus::Uploaded);
     }
 }

@@ -44,8 +44,20 @@ impl Store {
         .await
     }
 
-    pub async fn cancel(&self, id: JobId) -> Result<Job, StoreError> {
+    /// Whether so many more jobs may wait. For those who must know before they do what cannot be taken back; `submit` looks again.
+    pub fn room_for(&self, jobs: usize) -> Result<(), StoreError> {
+        let (pending, limit) = (self.view().waiting.len(), self.options.max_pending);
+        if pending + jobs > limit { Err(StoreError::QueueFull { pending, limit }) } else { Ok(()) }
+    }
+
+    /// Under a key that cancelled it before: the job as it is now.
+    pub async fn cancel(&self, id: JobId, idempotency: Option<Idempotency>) -> Result<Job, StoreError> {
         self.commit(move |tx| {
+            let job = tx.job(id)?;
+            if replayed(tx, &job.user_id, idempotency.as_ref())?.is_some() {
+                return Ok(job);
+            }
+            remember(tx, &job.user_id, idempotency, Answer::Jobs(vec![id]))?;
             let job = tx.transition(id, Command::Cancel)?;
             tx.remove_later(&result_name(id));
             Ok(job)

@@ -126,6 +126,8 @@ pub struct Filter {
     pub photo: Option<PhotoId>,
     pub client_ref: Option<String>,
     pub eye: Option<Eye>,
+    /// This very instant.
+    pub captured_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -52,6 +52,7 @@ pub struct PhotoEntry {
 struct ClientKey {
     eye: Option<Eye>,
     reference: Option<u32>,
+    captured_at: Option<Timestamp>,
 }
 
 pub struct UploadEntry {
@@ -102,11 +103,12 @@ impl Instant {
 }
 
 fn client_key(c: &crate::domain::photo::ClientInfo) -> ClientKey {
-    ClientKey { eye: c.eye, reference: c.client_ref.as_ref().map(|r| crc32fast::hash(r.as_bytes())) }
+    ClientKey { eye: c.eye, reference: c.client_ref.as_ref().map(|r| crc32fast::hash(r.as_bytes())), captured_at: c.captured_at }
 }
 
 fn matches_client(key: &ClientKey, filter: &Filter) -> bool {
     filter.eye.is_none_or(|e| key.eye == Some(e))
+        && filter.captured_at.is_none_or(|t| key.captured_at == Some(t))
         && filter.client_ref.as_ref().is_none_or(|r| key.reference == Some(crc32fast::hash(r.as_bytes())))
 }
 

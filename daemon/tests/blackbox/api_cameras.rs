@@ -22,6 +22,8 @@ fn a_capture_gives_a_photo_and_its_job() {
     let answer = client.post("/capture", json!({"camera": "front"})).expect(201).json();
     checks::has_keys(&answer["photo"], &checks::PHOTO_KEYS);
     assert_eq!((&answer["photo"]["source"], &answer["photo"]["width"]), (&json!("camera"), &json!(640)));
+    let at = answer["photo"]["captured_at"].as_str().expect("the camera's own time");
+    assert!(at.len() <= "2026-01-01T00:00:00.000Z".len(), "milliseconds: {at}");
     checks::has_keys(&answer["job"], &checks::JOB_KEYS);
     assert_eq!((&answer["job"]["lane"], &answer["job"]["photo_id"]), (&json!("high_priority"), &answer["photo"]["id"]));
     client.completed(answer["job"]["id"].as_str().unwrap());
@@ -40,6 +42,21 @@ fn a_capture_without_a_camera_says_so() {
     let client = daemon.client();
     client.post("/capture", json!({})).refused_with(&[404, 409, 503]);
     assert_eq!(client.total_jobs(), 0);
+}
+
+#[test]
+fn a_capture_that_the_queue_has_no_room_for_takes_no_photo() {
+    let slow = "[queue]\nmax_pending = 1\n[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[quality]\nmode = \"report\"\n";
+    let daemon = Daemon::start(&format!("{FRONT}{slow}"));
+    let client = daemon.client();
+    let photo = client.photo(&eyes::eye(175, "2000x1500").bytes);
+    client.processing(&client.submit(&photo));
+    client.submit(&photo);
+    for _ in 0..3 {
+        client.post("/capture", json!({"camera": "front"})).refused(429);
+    }
+    assert_eq!(client.get("/photos").expect(200).json()["total"], 1);
+    client.post("/capture", json!({"camera": "front", "submit": false})).expect(201);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The list of jobs: pages, cursors, totals, filters, newest first.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::common::{client::Client, daemon::Daemon, eyes};
@@ -93,5 +94,29 @@ fn lists_are_filtered_by_status_reference_and_eye() {
     assert_eq!((ids(&p).len(), &p["total"]), (4, &json!(10)));
     for job in page(&l.client, "status=completed")["items"].as_array().unwrap() {
         assert_eq!(job["status"], "completed");
+    }
+}
+
+#[test]
+fn lists_of_photos_and_jobs_are_filtered_by_the_instant_of_the_capture() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let upload = |seed: u64, at: &str| {
+        let request = client.request(Method::POST, &format!("/photos?captured_at={at}")).header("content-type", "image/jpeg");
+        client.send(request.body(eyes::plain(seed, 64, 64))).expect(201).id()
+    };
+    let photos =
+        [upload(1530, "2026-03-01T09:30:00.250Z"), upload(1531, "2026-03-01T09:30:00.251Z"), client.photo(&eyes::plain(1532, 64, 64))];
+    let jobs = photos.each_ref().map(|p| client.submit(p));
+    let found = |list: &str, at: &str| {
+        let p = client.get(&format!("{list}?captured_at={at}")).expect(200).json();
+        assert_eq!(p["total"].as_u64(), Some(ids(&p).len() as u64), "the total counts what is filtered");
+        ids(&p)
+    };
+    for (list, rows) in [("/photos", &photos), ("/processing/jobs", &jobs)] {
+        assert_eq!(found(list, "2026-03-01T09:30:00.250Z"), [rows[0].clone()], "{list}");
+        assert_eq!(found(list, "2026-03-01T10:30:00.251%2B01:00"), [rows[1].clone()], "{list}: another offset, the same instant");
+        assert!(found(list, "2026-03-01T09:30:00Z").is_empty(), "{list}");
+        client.get(&format!("{list}?captured_at=yesterday")).refused(422);
     }
 }

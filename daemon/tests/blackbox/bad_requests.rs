@@ -150,7 +150,7 @@ fn wrong_content_types_for_a_photo_are_415() {
 fn a_list_with_wrong_parameters_says_so() {
     let daemon = Daemon::start("");
     let client = daemon.client();
-    for query in ["limit=0", "limit=101", "limit=many", "offset=-1", "status=sleeping", "cursor=%21%21", "eye=third"] {
+    for query in ["limit=0", "limit=101", "limit=many", "offset=-1", "status=sleeping", "cursor=%21%21", "eye=third", "captured_at=today"] {
         client.get(&format!("/processing/jobs?{query}")).refused_with(&[400, 422]);
     }
 }

@@ -110,6 +110,29 @@ fn batch_reprocess_capture_and_upload_take_keys_too() {
 }
 
 #[test]
+fn a_cancel_that_is_sent_again_under_its_key_is_answered_again() {
+    let slow = "[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[quality]\nmode = \"report\"\n";
+    let mut daemon = Daemon::start(slow);
+    let client = daemon.client();
+    let photo = client.photo(&eyes::eye(189, "2000x1500").bytes);
+    client.processing(&client.submit(&photo));
+    let job = client.submit(&photo);
+    let path = format!("/processing/jobs/{job}/cancel");
+    let cancel = |client: &Client, key: &str| client.post_keyed(&path, key, json!({}));
+    let first = cancel(&client, "stop").expect(200).json();
+    assert_eq!((&first["id"], &first["status"]), (&json!(job), &json!("cancelled")));
+    daemon.kill9();
+    daemon.restart();
+    let client = daemon.client();
+    let again = cancel(&client, "stop").expect(200).json();
+    assert_eq!((&again["id"], &again["status"]), (&json!(job), &json!("cancelled")));
+    cancel(&client, "another").refused(409);
+    cancel(&client, "another").refused(409);
+    let problem = client.post_keyed(&path, "stop", json!({"why": "no"})).refused(422);
+    assert_eq!(problem["code"], "idempotency_mismatch", "{problem:#}");
+}
+
+#[test]
 fn a_refusal_does_not_use_a_key_up() {
     let daemon = Daemon::start("");
     let client = daemon.client();

@@ -9,7 +9,7 @@ async fn filled(dir: &Path) -> String {
     let ids = [submit(&store, &photo).await.id, submit(&store, &photo).await.id, submit(&store, &photo).await.id];
     store.claim(ids[0]).await.expect("claimed");
     store.complete(ids[0], outcome()).await.expect("stored");
-    store.cancel(ids[1]).await.expect("cancelled");
+    store.cancel(ids[1], None).await.expect("cancelled");
     let seen = looks(&store);
     store.close().await;
     seen

@@ -164,7 +164,7 @@ async fn a_photo_with_an_unfinished_job_is_not_deleted() {
     let photo = photo(&store, "a", 1).await;
     let job = submit(&store, &photo).await;
     assert!(matches!(store.delete_photo(photo.id).await, Err(StoreError::PhotoInUse)));
-    store.cancel(job.id).await.expect("cancelled");
+    store.cancel(job.id, None).await.expect("cancelled");
     store.delete_photo(photo.id).await.expect("deleted");
 }
 

@@ -87,7 +87,7 @@ impl Model {
             }
             Action::Cancel(n) => {
                 if let Some(job) = self.nth(n, Status::Pending) {
-                    store.cancel(job.0).await.expect("cancelled");
+                    store.cancel(job.0, None).await.expect("cancelled");
                     job.2 = Status::Cancelled;
                 }
             }
