@@ -249,8 +249,8 @@ async fn keep_connected(shared: Arc<Shared>, options: MqttOptions, subscriptions
         let why = one_connection(&shared, &options, &subscriptions, &incoming).await;
         let was_up = *shared.connected.borrow();
         shared.broken(&why);
-        // Said once for each reason: a broker that is away for a night would fill the log.
-        if was_up || said != why {
+        // Said once for each reason: a broker that is away for a night would fill the log. The end that we asked for is no news.
+        if !*closing.borrow() && (was_up || said != why) {
             tracing::warn!(reason = %why, "the broker is away; trying again");
             said = why;
         }
