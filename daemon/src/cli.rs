@@ -24,6 +24,7 @@ mod check;
 mod diag;
 mod doctor;
 mod jobs;
+mod owner;
 mod process;
 mod remote;
 mod run;

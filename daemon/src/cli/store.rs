@@ -9,7 +9,7 @@ use std::{
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Ended, Output, Stop, block_on, configuration, log_quietly, print};
+use super::{Ended, Output, Stop, block_on, configuration, log_quietly, owner::become_owner_of, print};
 use crate::{
     adapters::clock::SystemClock,
     app::parts,
@@ -35,6 +35,7 @@ pub(super) enum Action {
 pub(super) fn store(config: Option<&Path>, action: &Action) -> Ended {
     let config = configuration(config)?;
     log_quietly();
+    become_owner_of(&config.paths.state)?;
     let index = config.paths.state.join("store").join("v1");
     if matches!(action, Action::Rebuild(_)) {
         set_aside(&index, &config)?;
