@@ -53,9 +53,18 @@ type Origins = BTreeMap<String, String>;
 
 /// The configuration that the daemon runs with: layered, then validated. Every problem at once.
 pub fn load(config_flag: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Config, Vec<Problem>> {
+    load_and(config_flag, env, |_| Vec::new())
+}
+
+/// [`load`], and what else the caller knows to be wrong with it (what it names may be there or not).
+pub fn load_and(
+    config_flag: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    also: impl FnOnce(&Config) -> Vec<Problem>,
+) -> Result<Config, Vec<Problem>> {
     let mut layers = read(Path::new(ETC), config_flag, env);
     let config = layers.config();
-    for mut problem in config.validate() {
+    for mut problem in config.validate().into_iter().chain(also(&config)) {
         problem.at = layers.origins.get(&problem.key).cloned();
         layers.problems.push(problem);
     }
