@@ -36,7 +36,12 @@ pub(super) fn store(config: Option<&Path>, action: &Action) -> Ended {
     let config = configuration(config)?;
     log_quietly();
     become_owner_of(&config.paths.state)?;
-    let index = config.paths.state.join("store").join("v1");
+    let state = &config.paths.state;
+    // Opening makes what is not there: a typing error in a path would become a new store without a fault in it.
+    if !["store", "journal"].iter().any(|folder| state.join(folder).is_dir()) {
+        return Err(anyhow::anyhow!("there is no store in {}", state.display()).into());
+    }
+    let index = state.join("store").join("v1");
     if matches!(action, Action::Rebuild(_)) {
         set_aside(&index, &config)?;
     }
