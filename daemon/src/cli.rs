@@ -24,6 +24,7 @@ mod check;
 mod diag;
 mod doctor;
 mod jobs;
+mod owner;
 mod process;
 mod remote;
 mod run;
@@ -155,7 +156,12 @@ fn tell(line: impl Display) {
 
 /// The configuration of a command that does the daemon's work: it must be right.
 fn configuration(config: Option<&Path>) -> Result<Config, Stop> {
-    load::load(config, environment()).map_err(Stop::Config)
+    checked(config).map_err(Stop::Config)
+}
+
+/// The configuration, or every problem: those of its own and those of what it names on this device.
+fn checked(config: Option<&Path>) -> Result<Config, Vec<Problem>> {
+    load::load_and(config, environment(), check::models)
 }
 
 /// The configuration of a command that only wants to find the daemon or its state folder.

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 pub use self::events::{EventStream, ServerEvent};
-use crate::domain::photo::ImageFormat;
+use crate::domain::{fault::FaultClass, photo::ImageFormat};
 
 mod events;
 mod pin;
@@ -60,7 +60,7 @@ pub enum ClientError {
     File { path: PathBuf, source: io::Error },
     /// The daemon's own words.
     #[error("{message} {suggestion} ({code}, {status}: {detail})")]
-    Refused { status: u16, code: String, message: String, suggestion: String, detail: String },
+    Refused { status: u16, code: String, error_type: Option<FaultClass>, message: String, suggestion: String, detail: String },
     #[error("the daemon's answer cannot be read: {0}")]
     Answer(String),
 }
@@ -243,6 +243,7 @@ async fn refusal(response: Response<Incoming>) -> ClientError {
     ClientError::Refused {
         status: status.as_u16(),
         code: text("code", "unknown"),
+        error_type: serde_json::from_value(problem["error_type"].clone()).ok(),
         message: text("message", "The daemon refused without a reason that this program understands."),
         suggestion: text("suggestion", "Check that the address is an irisd's."),
         detail: text("detail", status.canonical_reason().unwrap_or("")),

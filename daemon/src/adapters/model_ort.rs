@@ -14,18 +14,16 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    os::unix::fs::DirBuilderExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, PoisonError},
     thread,
 };
 
 use ort::{
     environment::Environment,
-    ep,
+    ep::{self, ExecutionProvider},
     session::{Session, builder::GraphOptimizationLevel},
     value::{TensorElementType, TensorRef, ValueType},
 };
@@ -49,7 +47,7 @@ pub struct OrtOptions {
     pub threads: usize,
     /// auto | fp32 | fp16. fp16 counts with TensorRT alone; auto is fp32: Real-ESRGAN gives black tiles in fp16.
     pub precision: String,
-    /// Folder for TensorRT's engines, which take minutes to build, and for short-lived profiles. Made when needed.
+    /// Folder for TensorRT's engines, which take minutes to build; made when TensorRT is used. Empty: engines are not kept.
     pub cache: PathBuf,
 }
 
@@ -140,14 +138,19 @@ impl OrtRuntime {
             0 => thread::available_parallelism().map_or(1, |n| n.get()),
             n => n,
         };
-        let profile = Profile::new(&self.options.cache)?;
+        let profile = Profile::new()?;
+        let (cache, keep) = (&self.options.cache, !self.options.cache.as_os_str().is_empty());
+        // Compiled into the library; whether its own libraries are there shows when it registers.
+        if keep && tier.contains(&"tensorrt") && ep::TensorRT::is_available().unwrap_or(false) {
+            std::fs::create_dir_all(cache).map_err(|e| failed(&cache.display().to_string(), e))?;
+        }
         let setup = || -> Result<Session, ort::Error> {
             let providers = tier.iter().map(|name| match *name {
                 "tensorrt" => ep::TensorRT::default()
                     .with_fp16(self.fp16())
-                    .with_engine_cache(true)
-                    .with_engine_cache_path(self.options.cache.display())
-                    .with_timing_cache(true)
+                    .with_engine_cache(keep)
+                    .with_engine_cache_path(cache.display())
+                    .with_timing_cache(keep)
                     .build()
                     .error_on_failure(),
                 _ => ep::CUDA::default().build().error_on_failure(),
@@ -195,6 +198,7 @@ impl ModelRuntime for OrtRuntime {
                 Err(e) => {
                     tracing::info!(model = spec.name, ?tier, error = %e, "these providers cannot run the network");
                     reasons.push(format!("{}: {}", tier[0], e.detail));
+                    let _ = std::fs::remove_dir(&self.options.cache); // goes if it is empty: made for TensorRT, which then did not run
                 }
             }
         }
@@ -270,18 +274,19 @@ struct Profile {
 }
 
 impl Profile {
-    fn new(cache: &Path) -> Result<Self, ModelError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let name = format!("irisd-profile-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let folder = if cache.as_os_str().is_empty() { std::env::temp_dir().join(name) } else { cache.join(name) };
-        std::fs::create_dir_all(&folder).map_err(|e| failed(&format!("{}", folder.display()), e))?;
+    /// In the system's folder for such, which others write to as well: a name that nobody can guess, a folder that was not there.
+    fn new() -> Result<Self, ModelError> {
+        let number = getrandom::u64().map_err(|e| failed("random bytes", e))?;
+        let folder = std::env::temp_dir().join(format!("irisd-profile-{number:016x}"));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|e| failed(&folder.display().to_string(), e))?;
         Ok(Self { prefix: folder.join("run"), folder })
     }
 }
 
 impl Drop for Profile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder); // best effort: a few kB in a cache folder
+        let _ = std::fs::remove_dir_all(&self.folder); // best effort: a few kB in the system's folder for such
     }
 }
 

@@ -1,6 +1,12 @@
 //! Each adapter made from its part of the configuration: small option structs, secrets read from their files.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
 
@@ -29,7 +35,7 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
         providers: config.inference.providers.clone(),
         threads: config.inference.threads,
         precision: config.inference.precision.clone(),
-        cache: config.paths.state.join("engines"),
+        cache: engine_cache(&config.paths.state),
     };
     let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>);
     if let Err(e) = &runtime {
@@ -37,6 +43,13 @@ pub fn engine(config: &Config) -> anyhow::Result<Engine> {
     }
     let idle = config.inference.idle_unload.parse::<Span>().ok().map(|s| s.0);
     Ok(Engine::new(manifest, runtime, config.inference.providers.clone(), idle))
+}
+
+/// `<state>/engines`. Empty, so that none are kept, where there is no state folder or it is somebody else's (root's `irisd doctor`): an
+/// engine that root left there would be one that the daemon cannot replace.
+fn engine_cache(state: &Path) -> PathBuf {
+    let ours = fs::metadata(state).is_ok_and(|about| about.uid() == rustix::process::geteuid().as_raw());
+    if ours { state.join("engines") } else { PathBuf::new() }
 }
 
 pub fn pipeline(config: &Config, engine: Engine, clock: Arc<dyn Clock>) -> Pipeline {

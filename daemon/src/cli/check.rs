@@ -6,7 +6,10 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Ended, Output, Stop, configuration, print};
-use crate::config::schema;
+use crate::{
+    config::{Config, load::Problem, schema},
+    inference::manifest::{Manifest, Role},
+};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -33,4 +36,23 @@ pub(super) fn check(config: Option<&Path>, arguments: &Arguments) -> Ended {
     let problems: Vec<_> = problems.iter().map(|p| json!({ "at": p.at, "key": p.key, "message": p.message })).collect();
     print(json!({ "ok": read.is_ok(), "problems": problems }))?;
     read.map(drop)
+}
+
+/// Names of networks that the manifest does not have, or has for another role: each job would fail. A manifest that cannot be read is
+/// nothing to judge by.
+pub(super) fn models(config: &Config) -> Vec<Problem> {
+    let Ok(manifest) = Manifest::load(&config.paths.state, &config.paths.weights) else { return Vec::new() };
+    let asked = [
+        ("segment.model", &config.segment.model, ["auto", "classical"], Role::Segmentation),
+        ("enhance.model", &config.enhance.model, ["auto", "lanczos"], Role::Enhancement),
+    ];
+    let wrong = asked.into_iter().filter_map(|(key, name, built_in, role)| {
+        let rows = manifest.models().iter().filter(|row| row.role == role).map(|row| row.name.as_str());
+        let known: Vec<&str> = built_in.into_iter().chain(rows).collect();
+        // An empty name is a problem already.
+        let fine = name.is_empty() || known.contains(&name.as_str());
+        let message = format!("there is no network {name:?} for {}; write one of {}", role.name(), known.join(", "));
+        (!fine).then(|| Problem { at: None, key: key.to_owned(), message })
+    });
+    wrong.collect()
 }

@@ -11,11 +11,8 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Ended, Stop, block_on, configuration_unchecked, doctor, environment, print, remote::Daemon};
-use crate::{
-    client::ClientError,
-    config::{Config, load},
-};
+use super::{Ended, Stop, block_on, checked, configuration_unchecked, doctor, print, remote::Daemon};
+use crate::{client::ClientError, config::Config};
 
 /// Lines of the journal that go along.
 const LOG_LINES: &str = "500";
@@ -28,7 +25,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn diag(flag: Option<&Path>, arguments: &Arguments) -> Ended {
-    let problems = load::load(flag, environment()).err().unwrap_or_default();
+    let problems = checked(flag).err().unwrap_or_default();
     // A configuration that cannot be read is what support wants to hear of, not a reason to say nothing.
     let config = match configuration_unchecked(flag) {
         Ok(config) => config,

@@ -14,7 +14,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Ended, Output, Stop, environment, print, remote::Daemon};
+use super::{Ended, Output, Stop, checked, environment, print, remote::Daemon};
 use crate::{
     app::parts::engine,
     config::{Camera, CameraKind, Config, load},
@@ -78,7 +78,7 @@ pub(super) fn doctor(config: Option<&Path>, arguments: &Arguments) -> Ended {
 
 /// Everything that can be looked at. A wrong configuration is a finding too; the rest is then seen with what could be read of it.
 pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
-    let (config, mut all) = match load::load(flag, environment()) {
+    let (config, mut all) = match checked(flag) {
         Ok(config) => (config, vec![finding("configuration", Health::Ok, "every key is right")]),
         Err(problems) => {
             let rows = problems.iter().map(|p| finding("configuration", Health::Fail, p.to_string())).collect();
@@ -121,16 +121,6 @@ fn networks(config: &Config) -> Vec<Finding> {
             State::Missing if named(&row.name) => finding(name, Health::Fail, detail),
             State::Missing => finding(name, if row.ships { Health::Warn } else { Health::Off }, detail),
         });
-    }
-    for model in [&config.segment.model, &config.enhance.model] {
-        let built_in = ["auto", "classical", "lanczos"].contains(&model.as_str());
-        if !built_in && engine.manifest().get(model).is_none() {
-            all.push(finding(
-                format!("weights {model}"),
-                Health::Fail,
-                "the manifest has no such network; `irisd weights list` names them",
-            ));
-        }
     }
     all
 }

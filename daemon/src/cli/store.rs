@@ -9,7 +9,7 @@ use std::{
 use clap::Subcommand;
 use serde_json::json;
 
-use super::{Ended, Output, Stop, block_on, configuration, log_quietly, print};
+use super::{Ended, Output, Stop, block_on, configuration, log_quietly, owner::become_owner_of, print};
 use crate::{
     adapters::clock::SystemClock,
     app::parts,
@@ -35,7 +35,13 @@ pub(super) enum Action {
 pub(super) fn store(config: Option<&Path>, action: &Action) -> Ended {
     let config = configuration(config)?;
     log_quietly();
-    let index = config.paths.state.join("store").join("v1");
+    become_owner_of(&config.paths.state)?;
+    let state = &config.paths.state;
+    // Opening makes what is not there: a typing error in a path would become a new store without a fault in it.
+    if !["store", "journal"].iter().any(|folder| state.join(folder).is_dir()) {
+        return Err(anyhow::anyhow!("there is no store in {}", state.display()).into());
+    }
+    let index = state.join("store").join("v1");
     if matches!(action, Action::Rebuild(_)) {
         set_aside(&index, &config)?;
     }

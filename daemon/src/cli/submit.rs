@@ -5,8 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Ended, Output, Stop, block_on, jobs, print, remote::Daemon};
-use crate::client::Client;
+use super::{Ended, Output, Stop, block_on, jobs, print, remote::Daemon, tell};
+use crate::{
+    client::{Client, ClientError},
+    domain::fault::FaultClass,
+    pipeline::process::unreadable,
+};
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -65,17 +69,94 @@ fn said(pairs: &[(&str, Value)]) -> Value {
     pairs.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| ((*k).to_owned(), v.clone())).collect::<serde_json::Map<_, _>>().into()
 }
 
+/// One photo's way: its job as it is now or as it ended, or why there is none.
+type Outcome = Result<Value, ClientError>;
+
+/// Each photo for itself: one that is refused is named and keeps none of the others back.
 pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
     let (client, state) = arguments.daemon.find(config)?;
+    let (wait, output) = (arguments.wait, arguments.output);
     block_on(async {
-        let mut submitted = Vec::new();
+        let (mut all, mut waiting) = (true, Vec::new());
         for path in &arguments.photos {
-            let photo = client.upload(path, None).await?;
-            let body = said(&[("photo_id", photo["id"].clone()), ("lane", json!(arguments.lane.map(LaneName::name)))]);
-            submitted.push(client.post("/api/v1/processing/submit", &body, None).await?);
+            let outcome = hand_in(&client, path, arguments.lane).await;
+            if wait {
+                waiting.push((path, outcome));
+            } else {
+                all &= tell_outcome(path, &outcome, wait, output)?;
+            }
         }
-        follow(&client, &state, submitted, arguments.wait, arguments.output).await
+        for (path, mut outcome) in waiting {
+            if let Ok(job) = outcome {
+                outcome = Ok(jobs::wait_for(&client, &job, &state, output).await?);
+            }
+            all &= tell_outcome(path, &outcome, wait, output)?;
+        }
+        if all { Ok(()) } else { Err(Stop::Said) }
     })
+}
+
+async fn hand_in(client: &Client, path: &Path, lane: Option<LaneName>) -> Outcome {
+    let photo = client.upload(path, None).await?;
+    let body = said(&[("photo_id", photo["id"].clone()), ("lane", json!(lane.map(LaneName::name)))]);
+    client.post("/api/v1/processing/submit", &body, None).await
+}
+
+/// Prints it; whether the photo is on its way, or done where that was waited for.
+fn tell_outcome(path: &Path, outcome: &Outcome, waited: bool, output: Output) -> Result<bool, Stop> {
+    match outcome {
+        _ if output.json => print(object(path, outcome))?,
+        // Waiting has shown each step and the end.
+        Ok(job) if !waited => print(jobs::row(job))?,
+        Ok(_) => {}
+        Err(_) => {
+            let facts = object(path, outcome);
+            let text = |key: &str| facts[key].as_str().unwrap_or_default().to_owned();
+            tell(format!("{}: {} {} ({})", path.display(), text("message"), text("suggestion"), text("error_code")));
+        }
+    }
+    Ok(outcome.as_ref().is_ok_and(|job| !waited || job["status"] == "completed"))
+}
+
+/// One photo of `--json`: what `process --json` says of it, the job's id, and behind these the Job where there is one.
+fn object(path: &Path, outcome: &Outcome) -> Value {
+    let (job, refusal) = match outcome {
+        Ok(job) => (job.clone(), Value::Null),
+        Err(e) => (Value::Null, refusal(path, e)),
+    };
+    let either = |of_job: &str, of_refusal: &str| if job.is_null() { &refusal[of_refusal] } else { &job[of_job] };
+    let mut object = json!({
+        "photo": path,
+        "status": if job.is_null() { json!("failed") } else { job["status"].clone() },
+        "job_id": job["id"],
+        "error_type": either("error_type", "error_type"),
+        "error_code": either("error_code", "error_code"),
+        "message": either("error_message", "message"),
+        "suggestion": either("suggestion", "suggestion"),
+    });
+    if let (Value::Object(to), Value::Object(job)) = (&mut object, job) {
+        to.extend(job);
+    }
+    object
+}
+
+fn refusal(path: &Path, error: &ClientError) -> Value {
+    match error {
+        ClientError::Refused { code, error_type, message, suggestion, .. } => {
+            json!({ "error_type": error_type, "error_code": code, "message": message, "suggestion": suggestion })
+        }
+        ClientError::File { source, .. } => {
+            let fault = unreadable(path, source);
+            json!({ "error_type": fault.class, "error_code": fault.code, "message": fault.message, "suggestion": fault.suggestion })
+        }
+        // The photo may have arrived: the same bytes again are the same photo.
+        other => json!({
+            "error_type": FaultClass::TransientError,
+            "error_code": "daemon_unreachable",
+            "message": format!("{other}."),
+            "suggestion": "See that the daemon runs, then send the photo again.",
+        }),
+    }
 }
 
 pub(super) fn capture(config: Option<&Path>, arguments: &CaptureArguments) -> Ended {
@@ -88,27 +169,16 @@ pub(super) fn capture(config: Option<&Path>, arguments: &CaptureArguments) -> En
         ]);
         let taken = client.post("/api/v1/capture", &body, None).await?;
         match taken.get("job").filter(|job| !job.is_null()) {
-            Some(job) if arguments.wait => follow(&client, &state, vec![job.clone()], true, arguments.output).await,
+            Some(job) if arguments.wait => {
+                let ended = jobs::wait_for(&client, job, &state, arguments.output).await?;
+                if arguments.output.json {
+                    print(&ended)?;
+                }
+                if ended["status"] == "completed" { Ok(()) } else { Err(Stop::Said) }
+            }
             _ if arguments.output.json => Ok(print(taken)?),
             Some(job) => Ok(print(jobs::row(job))?),
             None => Ok(print(format!("photo {}", taken["photo"]["id"].as_str().unwrap_or("?")))?),
         }
     })
-}
-
-/// Prints the jobs as they are now, or, with `wait`, as they ended.
-async fn follow(client: &Client, state: &Path, submitted: Vec<Value>, wait: bool, output: Output) -> Ended {
-    let mut failed = false;
-    for mut job in submitted {
-        if wait {
-            job = jobs::wait_for(client, &job, state, output).await?;
-            failed |= job["status"] != "completed";
-        }
-        if output.json {
-            print(&job)?;
-        } else if !wait {
-            print(jobs::row(&job))?;
-        }
-    }
-    if failed { Err(Stop::Said) } else { Ok(()) }
 }

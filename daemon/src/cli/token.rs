@@ -1,11 +1,12 @@
-//! `irisd token`: who may talk to the daemon. It works on `<state>/tokens.toml`, which a running daemon reads again by itself.
+//! `irisd token`: who may talk to the daemon. It works on `<state>/tokens.toml`, which a running daemon reads again by itself;
+//! as root it does so as the folder's owner ([`super::owner`]).
 
 use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Ended, Output, configuration_unchecked, print};
+use super::{Ended, Output, configuration_unchecked, owner::become_owner_of, print};
 use crate::{
     domain::ids::UserId,
     http::auth::{Scope, tokens::Tokens},
@@ -35,6 +36,7 @@ pub(super) struct Create {
 
 pub(super) fn token(config: Option<&Path>, action: &Action) -> Ended {
     let config = configuration_unchecked(config)?;
+    become_owner_of(&config.paths.state)?;
     let tokens = Tokens::open(&config.paths.state)?;
     match action {
         Action::Create(a) => {

@@ -1,11 +1,15 @@
 //! `irisd weights`: the networks of this device.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Ended, Output, Stop, configuration_unchecked, print, tell};
+use super::{Ended, Output, Stop, configuration_unchecked, owner::become_owner_of, print, tell};
 use crate::inference::{
     manifest::Manifest,
     weights::{self, State, WeightStatus},
@@ -44,7 +48,10 @@ pub(super) fn weights(config: Option<&Path>, action: &Action) -> Ended {
             Ok(())
         }
         Action::Add(a) => {
-            let (name, place) = weights::add(&manifest, &a.file)?;
+            // Opened first: the file may be one that root alone can read.
+            let mut file = File::open(&a.file).with_context(|| a.file.display().to_string())?;
+            become_owner_of(&paths.state)?;
+            let (name, place) = weights::add(&manifest, &a.file, &mut file)?;
             Ok(print(format!("{name} {}", place.display()))?)
         }
     }

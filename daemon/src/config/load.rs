@@ -53,9 +53,18 @@ type Origins = BTreeMap<String, String>;
 
 /// The configuration that the daemon runs with: layered, then validated. Every problem at once.
 pub fn load(config_flag: Option<&Path>, env: impl Iterator<Item = (String, String)>) -> Result<Config, Vec<Problem>> {
+    load_and(config_flag, env, |_| Vec::new())
+}
+
+/// [`load`], and what else the caller knows to be wrong with it (what it names may be there or not).
+pub fn load_and(
+    config_flag: Option<&Path>,
+    env: impl Iterator<Item = (String, String)>,
+    also: impl FnOnce(&Config) -> Vec<Problem>,
+) -> Result<Config, Vec<Problem>> {
     let mut layers = read(Path::new(ETC), config_flag, env);
     let config = layers.config();
-    for mut problem in config.validate() {
+    for mut problem in config.validate().into_iter().chain(also(&config)) {
         problem.at = layers.origins.get(&problem.key).cloned();
         layers.problems.push(problem);
     }
@@ -125,8 +134,14 @@ impl Layers {
         Self { defaults, camera_defaults, merged: Table::new(), origins: Origins::new(), problems: Vec::new() }
     }
 
+    /// Relative folders are those of the current folder, here and now: the daemon's threads and its log name them in full.
     fn config(&self) -> Config {
-        self.merged.clone().try_into().expect("each value was tried when it was set")
+        let mut config: Config = self.merged.clone().try_into().expect("each value was tried when it was set");
+        for folder in [&mut config.paths.state, &mut config.paths.weights] {
+            // An empty path is nobody's folder: `validate` says so.
+            *folder = std::path::absolute(&*folder).unwrap_or_default();
+        }
+        config
     }
 
     fn problem(&mut self, at: &str, key: &str, message: impl Into<String>) {
@@ -373,6 +388,16 @@ mod tests {
             assert!(all.contains(part), "{part:?} is not in:\n{all}");
         }
         assert_eq!(problems.len(), 6, "{all}");
+    }
+
+    #[test]
+    fn relative_folders_are_those_of_the_current_folder_and_an_empty_one_is_refused() {
+        let c = layered(&[("f.toml", "[paths]\nstate = \"here/state\"\nweights = \"/w\"\n")], &[]).unwrap();
+        assert_eq!(c.paths.state, std::env::current_dir().unwrap().join("here/state"));
+        assert_eq!(c.paths.weights, Path::new("/w"));
+        let env = [("IRISD_PATHS__STATE".to_owned(), String::new())];
+        let problems = load(Some(Path::new("/dev/null")), env.into_iter()).unwrap_err();
+        assert!(problems.iter().any(|p| p.key == "paths.state"), "{problems:?}");
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Config {
         let id = &self.device.id;
         let fine = id.len() <= 63 && id.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         f.need(fine, "device.id", format!("{id:?} may hold a-z, 0-9 and - alone, 63 at most"));
-        f.need(self.paths.state.is_absolute(), "paths.state", "must be an absolute path");
+        f.need(self.paths.state.is_absolute(), "paths.state", "must be the path of a folder");
         f.file("paths.onnxruntime", &self.paths.onnxruntime);
         let level = EnvFilter::builder().parse(&self.log.level);
         f.need(

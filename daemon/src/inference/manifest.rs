@@ -213,7 +213,12 @@ fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
 
 /// SHA-256 of a file, read in pieces.
 pub fn hash(path: &Path) -> io::Result<Sha256> {
-    let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(), vec![0; 64 * 1024]);
+    hash_all(&mut File::open(path)?)
+}
+
+/// SHA-256 of what is left of an open file.
+pub fn hash_all(file: &mut File) -> io::Result<Sha256> {
+    let (mut hasher, mut piece) = (Hasher::new(), vec![0; 64 * 1024]);
     loop {
         match file.read(&mut piece)? {
             0 => return Ok(Sha256(hasher.finalize().into())),

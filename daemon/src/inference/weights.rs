@@ -5,14 +5,14 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Seek},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use serde::Serialize;
 
-use super::manifest::{Manifest, hash};
+use super::manifest::{Manifest, hash, hash_all};
 use crate::domain::{fault::Code, ids::Sha256};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -105,17 +105,17 @@ pub fn verify(manifest: &Manifest) -> Vec<WeightStatus> {
     rows
 }
 
-/// Copies `file` to `<state>/weights`, if it is one of the manifest's networks. Returns its name and its place.
-pub fn add(manifest: &Manifest, file: &Path) -> Result<(String, PathBuf), AddError> {
-    let unreadable = |source| AddError::Unreadable { path: file.to_owned(), source };
-    let sha256 = hash(file).map_err(unreadable)?;
+/// Copies `file`, whose name is `path`, to `<state>/weights`, if it is one of the manifest's networks. Returns its name and its place.
+pub fn add(manifest: &Manifest, path: &Path, file: &mut File) -> Result<(String, PathBuf), AddError> {
+    let unreadable = |source| AddError::Unreadable { path: path.to_owned(), source };
+    let sha256 = hash_all(file).and_then(|sha256| file.rewind().map(|()| sha256)).map_err(unreadable)?;
     let row = manifest.models().iter().find(|m| m.sha256 == sha256);
-    let row = row.ok_or_else(|| AddError::Unknown { path: file.to_owned(), sha256 })?;
+    let row = row.ok_or_else(|| AddError::Unknown { path: path.to_owned(), sha256 })?;
     let to = manifest.own_place().join(&row.file);
     let tmp = to.with_extension("tmp");
-    let copy = || -> io::Result<()> {
+    let mut copy = || -> io::Result<()> {
         fs::create_dir_all(manifest.own_place())?;
-        io::copy(&mut File::open(file)?, &mut File::create(&tmp)?)?;
+        io::copy(file, &mut File::create(&tmp)?)?;
         File::open(&tmp)?.sync_all()?;
         // The copy is hashed, not trusted: the source may have changed, the disk may have lied.
         if hash(&tmp)? != sha256 {
@@ -155,13 +155,13 @@ mod tests {
         let manifest = Manifest::load(dir.path(), &dir.path().join("none")).expect("manifest");
         let stranger = dir.path().join("iris.onnx");
         fs::write(&stranger, b"not a network").expect("write");
-        assert!(matches!(add(&manifest, &stranger), Err(AddError::Unknown { .. })));
+        assert!(matches!(add(&manifest, &stranger, &mut File::open(&stranger).expect("open")), Err(AddError::Unknown { .. })));
         assert!(!manifest.own_place().exists(), "nothing was changed");
 
         let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights/iris.onnx");
         let renamed = dir.path().join("download (1).bin");
         fs::copy(real, &renamed).expect("copy");
-        let (name, place) = add(&manifest, &renamed).expect("added");
+        let (name, place) = add(&manifest, &renamed, &mut File::open(&renamed).expect("open")).expect("added");
         assert_eq!((name.as_str(), place), ("iris", dir.path().join("weights/iris.onnx")));
         let rows = verify(&manifest);
         assert_eq!(rows.iter().find(|r| r.name == "iris").map(|r| r.state), Some(State::Present));

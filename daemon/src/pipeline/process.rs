@@ -55,10 +55,9 @@ impl Watch for Alone {
 }
 
 /// Runs each photo; a line each on `stdout` (JSON, or for people). `out` is made. Gives whether all of them completed.
-/// Errors: `out` cannot be made, or `stdout` is gone; a photo's own trouble is in its line.
+/// Errors: `out` cannot be made or written to (its path is named), or `stdout` is gone; a photo's own trouble is in its line.
 pub fn process_files(photos: &[PathBuf], out: &Path, json: bool, pipeline: &Pipeline, stdout: &mut dyn Write) -> io::Result<bool> {
-    fs::create_dir_all(out)?;
-    let place = out.canonicalize()?;
+    let place = made(out).map_err(|e| io::Error::new(e.kind(), format!("results cannot be written to {}: {e}", out.display())))?;
     let originals: HashSet<PathBuf> = photos.iter().filter_map(|p| p.canonicalize().ok()).collect();
     // An original is never touched, also where `out` is the folder it lies in.
     let is_original = |name: &str| ENDINGS.iter().any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
@@ -88,6 +87,19 @@ pub fn process_files(photos: &[PathBuf], out: &Path, json: bool, pipeline: &Pipe
     Ok(all)
 }
 
+/// Makes the folder and tries to write there, before any photo is worked on; its real path.
+fn made(out: &Path) -> io::Result<PathBuf> {
+    let trial = work_folder(out);
+    fs::create_dir_all(&trial)?;
+    fs::remove_dir_all(&trial)?;
+    out.canonicalize()
+}
+
+/// Where one photo's files are made before they get their names.
+fn work_folder(out: &Path) -> PathBuf {
+    out.join(format!(".irisd-process-{}", std::process::id()))
+}
+
 fn line<'a>(photo: &'a Path, result: &Result<(Files, Report), Fault>) -> Line<'a> {
     let fault = result.as_ref().err();
     let files = result.as_ref().ok().map(|(f, _)| Files { image: f.image.clone(), mask: f.mask.clone(), report: f.report.clone() });
@@ -109,9 +121,22 @@ fn free_name(photo: &Path, taken: &mut HashSet<String>, is_original: impl Fn(&st
     names.into_iter().find(|n| !is_original(n) && taken.insert(n.to_lowercase())).expect("the numbers do not end")
 }
 
+/// A path that leads to no photo: whoever typed it can mend it, the device is well.
+pub fn unreadable(photo: &Path, e: &io::Error) -> Fault {
+    let mut fault = Fault::new(Code::OriginalMissing, format!("{}: {e}", photo.display()));
+    let (message, suggestion) = match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ("There is no such file.", "Check the path."),
+        io::ErrorKind::IsADirectory => ("This is a folder, not a photo.", "Name the photos in it."),
+        io::ErrorKind::PermissionDenied => ("This user may not read the file.", "Check the file's permissions."),
+        _ => ("The file cannot be read.", "Check the disk or card that it lies on."),
+    };
+    (fault.message, fault.suggestion) = (message.to_owned(), suggestion.to_owned());
+    fault
+}
+
 fn one(photo: &Path, out: &Path, name: &str, pipeline: &Pipeline) -> Result<(Files, Report), Fault> {
-    let sha256 = hash(photo).map_err(|e| Fault::new(Code::OriginalMissing, format!("{}: {e}", photo.display())))?;
-    let work = out.join(format!(".irisd-process-{}", std::process::id()));
+    let sha256 = hash(photo).map_err(|e| unreadable(photo, &e))?;
+    let work = work_folder(out);
     let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
     let done = pipeline.run(&input, &Alone).map_err(|ended| match ended {
         Ended::Fault(fault, _) => *fault,

@@ -1,5 +1,10 @@
 //! The command line: exit codes, the configuration's problems all at once, a client of the running daemon.
 
+use std::{
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
 use serde_json::{Value, json};
 
 use crate::common::{
@@ -38,6 +43,26 @@ fn wrong_usage_exits_2_and_wrong_configuration_78_with_every_problem_named() {
     assert_eq!(out.status.code(), Some(78), "{}", text(&out));
     let out = irisd().arg("check").env("IRISD_HTTP__COLOUR", "blue").output().unwrap();
     assert_eq!(out.status.code(), Some(78), "an unknown key of the environment: {}", text(&out));
+}
+
+#[test]
+fn a_network_that_the_manifest_does_not_have_for_the_role_is_a_problem_of_its_key() {
+    let daemon = Daemon::prepare("[segment]\nmodel = \"irys\"\n[enhance]\nmodel = \"iris\"\n[queue]\nmax_pending = 0\n");
+    let out = irisd().args(["check", "--json", "--config"]).arg(daemon.config_path()).output().unwrap();
+    assert_eq!(out.status.code(), Some(78), "{}", text(&out));
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    let problems = report["problems"].as_array().unwrap();
+    let of = |key: &str| problems.iter().find(|p| p["key"] == key).unwrap_or_else(|| panic!("{key}: {report:#}"));
+    assert_eq!(problems.len(), 3, "{report:#}");
+    of("queue.max_pending");
+    for (key, known) in [("segment.model", ["irys", "classical", "iris"]), ("enhance.model", ["iris", "lanczos", "realesr"])] {
+        let message = of(key)["message"].as_str().unwrap();
+        assert!(known.iter().all(|name| message.contains(name)), "{message}");
+        assert!(of(key)["at"].as_str().unwrap().contains("toml:"), "{report:#}");
+    }
+    let right = Daemon::prepare("[segment]\nmodel = \"iris\"\n");
+    let out = irisd().args(["check", "--config"]).arg(right.config_path()).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out));
 }
 
 #[test]
@@ -123,6 +148,36 @@ fn submit_of_a_bad_photo_says_why_and_exits_1() {
 }
 
 #[test]
+fn each_photo_of_a_submit_has_an_outcome_of_its_own_and_the_good_ones_become_jobs() {
+    let daemon = Daemon::start("");
+    let dir = tempfile::tempdir().unwrap();
+    let (words, gone) = (dir.path().join("words.jpg"), dir.path().join("gone.jpg"));
+    std::fs::write(&words, "words").unwrap();
+    let good = [216, 217].map(|seed| eyes::eye(seed, "640x480").path);
+    let photos = [&words, &good[0], &gone, dir.path(), &good[1]].map(|p| p.to_str().unwrap());
+    for (wait, status) in [(None, ["pending", "processing", "completed"]), (Some("--wait"), ["completed"; 3])] {
+        let args: Vec<&str> = ["submit", "--json"].into_iter().chain(photos).chain(wait).collect();
+        let out = daemon.cli(&args);
+        assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+        let stdout = String::from_utf8_lossy(&out.stdout).into_owned();
+        let lines: Vec<Value> = stdout.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+        assert_eq!(lines.iter().map(|l| l["photo"].as_str().unwrap()).collect::<Vec<_>>(), photos, "{lines:#?}");
+        for (line, code) in [(0, "unsupported_image"), (2, "original_missing"), (3, "original_missing")] {
+            let line = &lines[line];
+            assert_eq!((&line["status"], &line["error_code"], &line["job_id"]), (&json!("failed"), &json!(code), &Value::Null));
+            assert!(line["message"].is_string() && line["suggestion"].is_string() && line["error_type"].is_string(), "{line:#}");
+        }
+        for line in [&lines[1], &lines[4]] {
+            assert!(status.contains(&line["status"].as_str().unwrap()) && line["error_code"].is_null(), "{line:#}");
+            assert_eq!(daemon.client().finished(line["job_id"].as_str().unwrap())["status"], "completed");
+        }
+    }
+    let out = daemon.cli(&["submit", photos[0], photos[2]]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!([photos[0], photos[2], "no such file"].iter().all(|said| text(&out).contains(said)), "{}", text(&out));
+}
+
+#[test]
 fn capture_by_the_command_line_makes_a_job() {
     let daemon = Daemon::start("[camera.front]\nkind = \"synthetic\"\nwidth = 640\nheight = 480\n");
     let out = daemon.cli(&["capture", "--camera", "front", "--json"]);
@@ -154,6 +209,7 @@ fn doctor_says_in_json_what_this_device_can_do() {
     assert!([Some(0), Some(1)].contains(&out.status.code()), "{}", text(&out));
     let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&out)));
     assert!(report.is_object() || report.is_array(), "{report}");
+    assert!(!daemon.state.join("engines").exists(), "a look leaves nothing behind");
 }
 
 #[test]
@@ -173,6 +229,58 @@ fn the_store_is_verified_and_exported_when_the_daemon_is_stopped_and_not_before(
     }
     daemon.restart();
     assert_eq!(daemon.client().job(&job)["status"], "failed");
+}
+
+#[test]
+fn a_folder_without_a_store_is_no_healthy_store_and_none_is_made_there() {
+    let daemon = Daemon::prepare("");
+    std::fs::create_dir_all(&daemon.state).unwrap();
+    for command in ["verify", "rebuild", "export"] {
+        let out = daemon.cli(&["store", command]);
+        assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+        assert!(text(&out).contains("there is no store in ") && text(&out).contains(daemon.state.to_str().unwrap()), "{}", text(&out));
+    }
+    assert_eq!(std::fs::read_dir(&daemon.state).unwrap().count(), 0);
+}
+
+/// Every file and folder below, itself included.
+fn all_below(path: &Path) -> Vec<PathBuf> {
+    let below = std::fs::read_dir(path).into_iter().flatten().flat_map(|entry| all_below(&entry.unwrap().path()));
+    std::iter::once(path.to_owned()).chain(below).collect()
+}
+
+#[test]
+fn what_root_does_in_a_state_folder_belongs_to_the_folders_owner() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("only root can hand folders to others: nothing was tested");
+    }
+    let mut daemon = Daemon::start("");
+    let client = daemon.client();
+    client.finished(&client.submit(&client.photo(&eyes::plain(218, 64, 64))));
+    assert!(daemon.stop().success());
+    std::fs::set_permissions(daemon.dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    for path in all_below(&daemon.state) {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let weights = daemon.dir.path().join("roots.onnx");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights/iris.onnx"), &weights).unwrap();
+    std::fs::set_permissions(&weights, std::fs::Permissions::from_mode(0o600)).unwrap();
+    for args in [
+        &["token", "create", "--owner", "a", "--scope", "viewer"][..],
+        &["weights", "add", weights.to_str().unwrap()],
+        &["store", "rebuild"],
+        &["store", "verify"],
+    ] {
+        let out = daemon.cli(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out));
+    }
+    let made = all_below(&daemon.state);
+    assert!(made.iter().any(|p| p.ends_with("weights/iris.onnx")) && made.iter().any(|p| p.ends_with("tokens.toml")), "{made:?}");
+    for path in made {
+        let about = std::fs::metadata(&path).unwrap();
+        assert_eq!((about.uid(), about.gid()), (NOBODY, NOBODY), "{}", path.display());
+    }
 }
 
 #[test]

@@ -78,12 +78,24 @@ fn good_and_bad_photos_have_a_line_each_and_the_bad_ones_make_it_exit_1() {
         assert_eq!(line["error_code"], code);
         assert!(line["message"].as_str().is_some_and(|m| !m.is_empty()) && line["suggestion"].as_str().is_some_and(|s| !s.is_empty()));
     }
-    assert_eq!(lines[3]["status"], "failed");
+    assert_eq!((&lines[3]["status"], &lines[3]["error_code"]), (&"failed".into(), &"original_missing".into()));
+    assert_eq!((&lines[3]["message"], &lines[3]["suggestion"]), (&"There is no such file.".into(), &"Check the path.".into()));
+    assert!(!bench.dir.path().join("state").exists(), "nothing is made but the results");
     let made: Vec<String> = files::listing(&bench.out()).into_keys().filter(|n| !n.contains("synthetic") && !n.contains("thumb")).collect();
     assert_eq!(made, ["good.jpg", "good.mask.png", "good.report.json"]);
     for (kind, ending) in [("image", "good.jpg"), ("mask", "good.mask.png"), ("report", "good.report.json")] {
         assert!(lines[0]["files"][kind].as_str().is_some_and(|f| f.ends_with(ending)), "{:#}", lines[0]["files"]);
     }
+}
+
+#[test]
+fn an_out_that_cannot_be_written_to_is_named_before_anything_is_done() {
+    let bench = Bench::new("");
+    let photo = bench.put("eye.jpg", &eyes::small_eye(191));
+    bench.put("made", b"a file where a folder should be");
+    let out = bench.process(&[&photo]);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    assert!(out.stdout.is_empty() && text(&out).contains(bench.out().to_str().unwrap()), "{}", text(&out));
 }
 
 #[test]
