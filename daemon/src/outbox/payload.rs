@@ -129,6 +129,9 @@ impl Topics {
     }
 }
 
+/// Free bytes are told in steps of 16 MiB, rounded down: other programs write to the disk all the time, and each change is a message.
+const FREE_STEP: u64 = 16 << 20;
+
 /// The five summaries, by topic.
 pub fn summaries(
     facts: &DeviceFacts,
@@ -145,7 +148,7 @@ pub fn summaries(
         "oldest_wait_s": queue.oldest_wait.as_secs(), "running": queue.running,
     });
     let uploads = json!({ "pending": uploads.pending, "bytes": uploads.bytes, "last_confirmed": uploads.last_confirmed });
-    let storage = json!({ "used": space.used, "free": space.free, "cap": space.cap });
+    let storage = json!({ "used": space.used, "free": space.free / FREE_STEP * FREE_STEP, "cap": space.cap });
     [("info", info), ("health", health), ("queue", queue), ("uploads", uploads), ("storage", storage)]
         .into_iter()
         .map(|(name, fields)| (name, object(fields)))
