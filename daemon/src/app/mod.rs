@@ -217,7 +217,7 @@ fn spawn_outbox(
 
 fn api_parts(house: &Arc<House>, signer: Signer, tokens: Arc<Tokens>, bucket: Option<Arc<dyn ObjectStore>>, cameras: Cameras) -> Parts {
     let c = &house.config;
-    let (device, ready, metrics) = (Arc::clone(house), Arc::clone(house), house.metrics.clone());
+    let (device, ready) = (Arc::clone(house), Arc::clone(house));
     Parts {
         store: house.store.clone(),
         intake: house.intake.clone(),
@@ -237,7 +237,7 @@ fn api_parts(house: &Arc<House>, signer: Signer, tokens: Arc<Tokens>, bucket: Op
         max_pending: c.queue.max_pending,
         device: Arc::new(move || facts::device(&device)),
         not_ready: Arc::new(move || facts::not_ready(&ready)),
-        metrics: Arc::new(move || metrics.render()),
+        metrics: house.metrics.clone(),
         draining: house.draining.subscribe(),
     }
 }

@@ -42,5 +42,5 @@ pub fn reasons(api: &Api) -> Vec<String> {
 }
 
 pub async fn metrics(State(api): State<Arc<Api>>, _: Caller) -> Response {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], (api.metrics)()).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], api.metrics.render()).into_response()
 }

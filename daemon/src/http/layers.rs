@@ -6,7 +6,7 @@
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use axum::{
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -32,10 +32,13 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
     let id = request_id::choose(request.headers());
     let began = Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // The pattern, never the path: ids would make a new figure for each job.
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let mut response = request_id::CURRENT.scope(id.clone(), guarded(&api, request, next)).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(request_id::HEADER, value);
     }
+    api.metrics.http_request(method.as_str(), &route, response.status().as_u16());
     let ms = began.elapsed().as_millis() as u64;
     tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), ms, "request");
     response

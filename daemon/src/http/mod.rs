@@ -23,6 +23,7 @@ use crate::{
     intake::Intake,
     ports::{Clock, ObjectStore},
     store::Store,
+    telemetry::Metrics,
     worker::Live,
 };
 
@@ -78,8 +79,8 @@ pub struct Parts {
     pub device: Arc<dyn Fn() -> Value + Send + Sync>,
     /// Why the device is not ready beyond what this room sees itself (draining, disk); empty: it is.
     pub not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// `/metrics`, Prometheus text.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Requests are counted in it; `/metrics` shows it.
+    pub metrics: Metrics,
     /// True from the moment at which the daemon begins to stop.
     pub draining: watch::Receiver<bool>,
 }
@@ -103,7 +104,7 @@ pub struct Api {
     max_pending: usize,
     device: Arc<dyn Fn() -> Value + Send + Sync>,
     not_ready: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    metrics: Metrics,
     draining: watch::Receiver<bool>,
     /// Photos coming in at once.
     uploads: Arc<Semaphore>,

@@ -10,13 +10,11 @@ use prometheus_client::{
 
 use crate::domain::{
     job::{Lane, Status},
-    photo::Source,
     stage::Stage,
 };
 
 /// Seconds: from a tenth of a commit's fsync to a network on a CPU.
 const JOB_BUCKETS: [f64; 12] = [0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0];
-const COMMIT_BUCKETS: [f64; 10] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByName {
@@ -38,38 +36,16 @@ struct ByProvider {
 
 type StepFamily = Family<ByName, Histogram, fn() -> Histogram>;
 
-/// How an upload's try ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadEnd {
-    Confirmed,
-    Deferred,
-    GivenUp,
-}
-
-impl UploadEnd {
-    const fn name(self) -> &'static str {
-        match self {
-            UploadEnd::Confirmed => "confirmed",
-            UploadEnd::Deferred => "deferred",
-            UploadEnd::GivenUp => "given_up",
-        }
-    }
-}
-
 /// Every figure of the process. Cheap to clone; all clones count into the same figures.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Arc<Registry>,
     jobs: Family<ByName, Counter>,
-    photos: Family<ByName, Counter>,
     requests: Family<ByRoute, Counter>,
-    uploads: Family<ByName, Counter>,
     retries: Counter,
-    evictions: Counter,
     crashes: Counter,
     step_seconds: StepFamily,
     job_seconds: Histogram,
-    commit_seconds: Histogram,
     queue: Family<ByName, Gauge>,
     running: Gauge,
     uploads_pending: Gauge,
@@ -90,15 +66,11 @@ impl Metrics {
         let mut m = Self {
             registry: Arc::new(Registry::default()),
             jobs: Family::default(),
-            photos: Family::default(),
             requests: Family::default(),
-            uploads: Family::default(),
             retries: Counter::default(),
-            evictions: Counter::default(),
             crashes: Counter::default(),
             step_seconds: Family::new_with_constructor(|| Histogram::new(JOB_BUCKETS)),
             job_seconds: Histogram::new(JOB_BUCKETS),
-            commit_seconds: Histogram::new(COMMIT_BUCKETS),
             queue: Family::default(),
             running: Gauge::default(),
             uploads_pending: Gauge::default(),
@@ -106,15 +78,11 @@ impl Metrics {
             providers: Family::default(),
         };
         registry.register("jobs", "Jobs that ended, by end state", m.jobs.clone());
-        registry.register("photos", "Photos taken in, by source", m.photos.clone());
         registry.register("http_requests", "Requests, by route pattern and status", m.requests.clone());
-        registry.register("uploads", "Tries to bring an object to the bucket, by their end", m.uploads.clone());
         registry.register("job_retries", "Automatic retries after a transient fault", m.retries.clone());
-        registry.register("evictions", "Originals and results evicted under the disk cap", m.evictions.clone());
         registry.register("job_crashes", "Jobs that ran when the process died", m.crashes.clone());
         registry.register("step_seconds", "Wall time of a pipeline step", m.step_seconds.clone());
         registry.register("job_seconds", "Wall time of a job's pipeline", m.job_seconds.clone());
-        registry.register("commit_seconds", "Time from a write to its fsync", m.commit_seconds.clone());
         registry.register("queue_depth", "Jobs that wait, by lane", m.queue.clone());
         registry.register("jobs_running", "Jobs that run", m.running.clone());
         registry.register("uploads_pending", "Objects that the bucket is still to be told", m.uploads_pending.clone());
@@ -132,31 +100,14 @@ impl Metrics {
         self.jobs.get_or_create(&ByName { name: status.name() }).inc();
     }
 
-    pub fn photo_received(&self, source: Source) {
-        let name = match source {
-            Source::Upload => "upload",
-            Source::Camera => "camera",
-            Source::Folder => "folder",
-        };
-        self.photos.get_or_create(&ByName { name }).inc();
-    }
-
     /// `route`: the pattern ("/api/v1/photos/{id}"), never the path: each id would make a series of its own.
     pub fn http_request(&self, method: &str, route: &str, status: u16) {
         let labels = ByRoute { method: method.to_owned(), route: route.to_owned(), status: status.into() };
         self.requests.get_or_create(&labels).inc();
     }
 
-    pub fn upload_tried(&self, end: UploadEnd) {
-        self.uploads.get_or_create(&ByName { name: end.name() }).inc();
-    }
-
     pub fn job_retried(&self) {
         self.retries.inc();
-    }
-
-    pub fn evicted(&self, files: u64) {
-        self.evictions.inc_by(files);
     }
 
     pub fn jobs_crashed(&self, jobs: u64) {
@@ -169,10 +120,6 @@ impl Metrics {
 
     pub fn job_took(&self, time: Duration) {
         self.job_seconds.observe(time.as_secs_f64());
-    }
-
-    pub fn commit_took(&self, time: Duration) {
-        self.commit_seconds.observe(time.as_secs_f64());
     }
 
     pub fn set_queue(&self, lane: Lane, waiting: usize) {
@@ -225,7 +172,6 @@ mod tests {
         elsewhere.job_ended(Status::Completed);
         elsewhere.http_request("GET", "/api/v1/photos/{id}", 404);
         elsewhere.step_took(Stage::Enhance, Duration::from_millis(20));
-        elsewhere.upload_tried(UploadEnd::Deferred);
         elsewhere.set_queue(Lane::HighPriority, 3);
         elsewhere.set_disk(1, 2, 3);
         elsewhere.set_providers([("iris-128", "cuda")]);
@@ -236,7 +182,6 @@ mod tests {
             "irisd_jobs_total{name=\"failed\"} 0",
             "irisd_http_requests_total{method=\"GET\",route=\"/api/v1/photos/{id}\",status=\"404\"} 1",
             "irisd_step_seconds_bucket{le=\"0.03\",name=\"enhance\"} 1",
-            "irisd_uploads_total{name=\"deferred\"} 1",
             "irisd_queue_depth{name=\"high_priority\"} 3",
             "irisd_disk_bytes{name=\"cap\"} 3",
             "irisd_provider{model=\"iris-128\",provider=\"cpu\"} 1",
