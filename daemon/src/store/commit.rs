@@ -329,7 +329,7 @@ impl Tx<'_> {
         let event = JobEvent::of(job, kind, seq, self.now.wall);
         self.put(rows::event(seq), &event)?;
         if self.options().mqtt && job.status.is_final() {
-            self.clear_state(job.id, seq, super::outbox::STATE_KEPT)?;
+            self.clear_state(job.id, seq, rows::STATE_KEPT)?;
         }
         self.effects.events.push(event);
         Ok(())

@@ -8,16 +8,17 @@ use super::{
     Store, StoreError,
     blobs::result_name,
     commit::Tx,
-    rows::{self, Idem, Subject, UploadFile, UploadRecord},
+    idempotency::{remember, replayed},
+    rows,
     types::{Answer, Idempotency, NewJobs},
+    uploads::queue_result,
 };
 use crate::domain::{
     event::EventKind,
     fault::Fault,
-    ids::{JobId, PhotoId, Seq, UserId},
-    job::{Artifacts, Job, Status, UploadStatus},
+    ids::{JobId, PhotoId, UserId},
+    job::{Job, Status, UploadStatus},
     photo::{ClientInfo, Photo},
-    report::FileFacts,
     stage::{Stage, StepMs},
     transition::{Command, Outcome},
 };
@@ -80,7 +81,7 @@ impl Store {
             let artifacts = outcome.artifacts.clone();
             let job = tx.transition(id, Command::Complete { outcome: Box::new(outcome), upload })?;
             if upload {
-                queue_uploads(tx, &job, &artifacts)?;
+                queue_result(tx, &job, &artifacts)?;
             }
             Ok(job)
         })
@@ -143,65 +144,6 @@ fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Resu
     tx.put_job(None, &job)?;
     tx.announce(&job, EventKind::Submitted)?;
     Ok(job)
-}
-
-fn queue_uploads(tx: &mut Tx<'_>, job: &Job, artifacts: &Artifacts) -> Result<(), StoreError> {
-    let dir = result_name(job.id);
-    let file = |name: &str, facts: &FileFacts, content_type: &str| UploadFile {
-        path: format!("{dir}/{name}"),
-        content_type: content_type.to_owned(),
-        sha256: facts.sha256,
-        bytes: facts.bytes,
-    };
-    let report = UploadFile {
-        path: format!("{dir}/report.json"),
-        content_type: "application/json".to_owned(),
-        sha256: artifacts.report_sha256,
-        bytes: artifacts.report_bytes,
-    };
-    let mut files = vec![
-        (".jpg", file("image.jpg", &artifacts.files.image, "image/jpeg")),
-        (".png", file("mask.png", &artifacts.files.mask, "image/png")),
-        (".json", report),
-    ];
-    if tx.options().upload_synthetic {
-        files.push((".synthetic.png", file("synthetic.png", &artifacts.files.synthetic, "image/png")));
-    }
-    let mut awaited = Vec::new();
-    for (ending, file) in files {
-        let s3_key = job.s3_key(ending);
-        awaited.push(queue_upload(tx, Subject::Job(job.id), s3_key, Some(file))?);
-    }
-    let photo: Option<Photo> = tx.get(&rows::photo(job.photo_id))?;
-    if let Some(photo) = photo
-        && tx.options().upload_originals
-        && !photo.uploaded
-    {
-        let waits = super::photos::original_upload(tx, &photo)?;
-        awaited.push(waits);
-    }
-    tx.put(rows::awaited(job.id), &awaited)
-}
-
-pub fn queue_upload(tx: &mut Tx<'_>, subject: Subject, s3_key: String, file: Option<UploadFile>) -> Result<Seq, StoreError> {
-    let seq = tx.next_row();
-    tx.put(rows::upload(seq), &UploadRecord { subject, s3_key, file, attempts: 0, not_before: None })?;
-    Ok(seq)
-}
-
-/// The answer that this key was given before; an error where it came with another body.
-pub fn replayed(tx: &Tx<'_>, owner: &UserId, idempotency: Option<&Idempotency>) -> Result<Option<Answer>, StoreError> {
-    let Some(idem) = idempotency else { return Ok(None) };
-    match tx.get::<Idem>(&rows::idempotency(owner, idem))? {
-        Some(row) if row.body != idem.body => Err(StoreError::IdempotencyMismatch),
-        row => Ok(row.map(|r| r.answer)),
-    }
-}
-
-pub fn remember(tx: &mut Tx<'_>, owner: &UserId, idempotency: Option<Idempotency>, answer: Answer) -> Result<(), StoreError> {
-    let Some(idem) = idempotency else { return Ok(()) };
-    let row = Idem { body: idem.body, answer, at: tx.now.wall };
-    tx.put(rows::idempotency(owner, &idem), &row)
 }
 
 fn jobs_of_answer(tx: &Tx<'_>, answer: Answer) -> Result<Vec<Job>, StoreError> {

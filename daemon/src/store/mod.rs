@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Layout: `journal.rs` frames, `record.rs` rows as bytes, `rows.rs` keys, `index.rs` sled; operations in `jobs.rs`, `photos.rs`,
-//! `outbox.rs`, `space.rs`.
+//! `uploads.rs`, `idempotency.rs`, `outbox.rs`, `space.rs`.
 
 use std::{
     path::{Path, PathBuf},
@@ -48,6 +48,7 @@ use crate::domain::{
 
 pub mod blobs;
 mod commit;
+mod idempotency;
 mod index;
 mod jobs;
 mod journal;
@@ -58,6 +59,7 @@ mod recover;
 mod rows;
 mod space;
 mod types;
+mod uploads;
 mod view;
 
 #[cfg(test)]

@@ -20,8 +20,6 @@ use crate::{
     ports::PutObject,
 };
 
-/// A finished job's retained MQTT state is cleared after this long (contract).
-pub const STATE_KEPT: Duration = Duration::from_secs(3600);
 /// Events that SSE can replay (contract: at least 10,000).
 const EVENTS_KEPT: u64 = 20_000;
 /// Events that wait for a broker that stays away: some 100 MB. Older ones are dropped; the broker's clients then see a gap in `seq`.
@@ -231,18 +229,4 @@ fn arrived(tx: &mut Tx<'_>, id: JobId, row: Seq) -> Result<(), StoreError> {
         tx.transition(id, Command::Uploaded)?;
     }
     Ok(())
-}
-
-impl Tx<'_> {
-    /// The oldest upload row about `wanted`, this group's included.
-    pub fn find_upload(&self, wanted: impl Fn(Subject) -> bool) -> Result<Option<(Seq, UploadRecord)>, StoreError> {
-        let mut seqs: Vec<Seq> = self.view().uploads.iter().filter(|(_, u)| wanted(u.subject)).map(|(seq, _)| *seq).collect();
-        seqs.extend(self.changed_keys(b'u').filter_map(rows::seq_of));
-        for seq in seqs {
-            if let Some(row) = self.get::<UploadRecord>(&rows::upload(seq))?.filter(|u| wanted(u.subject)) {
-                return Ok(Some((seq, row)));
-            }
-        }
-        Ok(None)
-    }
 }

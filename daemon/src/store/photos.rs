@@ -6,12 +6,13 @@ use super::{
     Store, StoreError,
     blobs::{blob_name, result_name},
     commit::Tx,
-    jobs::{queue_upload, remember, replayed},
-    rows::{self, Subject, UploadFile},
+    idempotency::{remember, replayed},
+    rows::{self, Subject},
     types::{Answer, Idempotency, NewPhoto},
+    uploads::{queue_original, queue_upload, withdraw_uploads},
 };
 use crate::domain::{
-    ids::{PhotoId, Seq},
+    ids::PhotoId,
     job::{Job, Status, UploadStatus},
     photo::Photo,
 };
@@ -105,40 +106,6 @@ fn insert(tx: &mut Tx<'_>, id: PhotoId, new: NewPhoto) -> Result<Photo, StoreErr
         queue_original(tx, &photo)?;
     }
     Ok(photo)
-}
-
-fn queue_original(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
-    let file = UploadFile {
-        path: blob_name(&photo.sha256),
-        content_type: photo.content_type.mime().to_owned(),
-        sha256: photo.sha256,
-        bytes: photo.bytes,
-    };
-    queue_upload(tx, Subject::Original(photo.id), photo.s3_key(), Some(file))
-}
-
-/// The row that brings the original to the bucket; made where there is none yet (a bucket that was configured later).
-pub fn original_upload(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
-    match tx.find_upload(|s| s == Subject::Original(photo.id))? {
-        Some((seq, _)) => Ok(seq),
-        None => queue_original(tx, photo),
-    }
-}
-
-/// Takes back what was still to be uploaded of a photo and its jobs. A row whose upload may have begun leaves an object behind
-/// that must be deleted: its key is returned.
-fn withdraw_uploads(tx: &mut Tx<'_>, photo: &Photo, jobs: &[Job]) -> Result<Vec<String>, StoreError> {
-    let mine = |subject: Subject| match subject {
-        Subject::Original(id) => id == photo.id,
-        Subject::Job(id) => jobs.iter().any(|j| j.id == id),
-        Subject::Deleted => false,
-    };
-    let mut keys = Vec::new();
-    while let Some((seq, row)) = tx.find_upload(mine)? {
-        tx.delete(rows::upload(seq));
-        keys.push(row.s3_key);
-    }
-    Ok(keys)
 }
 
 /// A job without its result: files go, retained state goes; returns the objects that the bucket has of it.

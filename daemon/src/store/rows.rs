@@ -9,6 +9,8 @@
 //! ```
 //! Ids are 16 raw bytes, seqs 8 bytes big endian: keys sort as the numbers do.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -117,6 +119,9 @@ pub struct UploadFile {
     pub sha256: Sha256,
     pub bytes: u64,
 }
+
+/// A finished job's retained MQTT state is cleared after this long (contract).
+pub const STATE_KEPT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clear {
