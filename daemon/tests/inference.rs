@@ -36,7 +36,7 @@ fn options(library: PathBuf, cache: &Path) -> OrtOptions {
         providers: vec!["tensorrt".into(), "cuda".into(), "cpu".into()],
         threads: 1,
         precision: "auto".into(),
-        cache: cache.into(),
+        cache: cache.join("engines"),
     }
 }
 
