@@ -31,7 +31,11 @@ mod soak;
 #[path = "../tests/torture/writes.rs"]
 mod writes;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -40,6 +44,9 @@ use clap::{Parser, Subcommand};
 struct Arguments {
     #[command(subcommand)]
     what: What,
+    /// The irisd to try; else the one that was built beside this program.
+    #[arg(long, global = true)]
+    program: Option<PathBuf>,
     /// What `cargo bench` adds.
     #[arg(long, global = true, hide = true)]
     bench: bool,
@@ -81,7 +88,10 @@ enum What {
 }
 
 fn main() -> ExitCode {
-    let faults = match Arguments::parse().what {
+    let arguments = Arguments::parse();
+    let program = arguments.program.unwrap_or_else(|| common::IRISD.into());
+    let start_in = |work: &Path, anew| start_in(work, anew, &program);
+    let faults = match arguments.what {
         What::Disk { every, work } => {
             start_in(&work, true);
             disk::run(&disk::Plan { work, every })
@@ -101,10 +111,11 @@ fn main() -> ExitCode {
 }
 
 /// The work folder, with the program that is tried.
-fn start_in(work: &std::path::Path, anew: bool) {
+fn start_in(work: &Path, anew: bool, program: &Path) {
+    // Only a folder of ours is emptied.
     if anew && work.join("irisd").exists() {
         std::fs::remove_dir_all(work).unwrap();
     }
     std::fs::create_dir_all(work).unwrap();
-    common::daemon::keep_program_in(work);
+    common::daemon::keep_program_in(work, program);
 }

@@ -31,12 +31,12 @@ pub struct Daemon {
 /// The program under test where it is not the one that was built with us.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Runs a copy of the program from `dir`, kept there for the next time: a build in the middle of a long run must not change what is tried.
-pub fn keep_program_in(dir: &Path) {
+/// Runs a copy of `program` from `dir`, kept there for the next time: a build in the middle of a long run must not change what is tried.
+pub fn keep_program_in(dir: &Path, program: &Path) {
     let copy = dir.join("irisd");
     if !copy.exists() {
         let tmp = dir.join("irisd.new");
-        fs::copy(IRISD, &tmp).unwrap();
+        fs::copy(program, &tmp).unwrap();
         fs::rename(&tmp, &copy).unwrap();
     }
     PROGRAM.set(copy).expect("the program is chosen once, before it is started");

@@ -56,3 +56,45 @@ fn the_slope_of_a_line_is_found_under_noise() {
     assert!((proc::slope(&points) - 0.5).abs() < 0.001, "{}", proc::slope(&points));
     assert_eq!(proc::slope(&[(1.0, 2.0)]), 0.0);
 }
+
+#[test]
+fn the_order_of_events_is_told_from_a_wrong_one() {
+    let kinds = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    for (text, end, uploaded) in [
+        ("submitted started completed uploaded", "completed", heard::Uploaded::Must),
+        ("submitted started retried retried completed", "completed", heard::Uploaded::May),
+        ("submitted cancelled", "cancelled", heard::Uploaded::Never),
+        ("submitted started failed", "failed", heard::Uploaded::Never),
+    ] {
+        assert!(heard::is_in_order(&kinds(text), end, uploaded), "{text}");
+    }
+    for (text, end, uploaded) in [
+        ("submitted started completed", "completed", heard::Uploaded::Must),
+        ("submitted started completed uploaded", "completed", heard::Uploaded::Never),
+        ("started submitted completed", "completed", heard::Uploaded::May),
+        ("submitted completed", "completed", heard::Uploaded::May),
+        ("submitted started started completed", "completed", heard::Uploaded::May),
+        ("submitted started completed completed", "completed", heard::Uploaded::May),
+        ("submitted started", "completed", heard::Uploaded::May),
+        ("started completed", "completed", heard::Uploaded::May),
+    ] {
+        assert!(!heard::is_in_order(&kinds(text), end, uploaded), "{text}");
+    }
+}
+
+#[test]
+fn a_gap_and_a_seq_with_two_meanings_are_heard() {
+    let say = |ear: &mut heard::Heard, seq: u64, event: &str| {
+        let payload = format!("{{\"seq\": {seq}, \"job_id\": \"a\", \"event\": \"{event}\"}}");
+        ear.take(&common::broker::Message { topic: "irisd/box-1/job/event".into(), payload, retained: false, qos: 1 });
+    };
+    let mut ear = heard::Heard::default();
+    say(&mut ear, 5, "submitted");
+    say(&mut ear, 6, "started");
+    say(&mut ear, 6, "started");
+    assert_eq!((ear.wrong.len(), ear.repeats, ear.kinds("a").len()), (0, 1, 2));
+    say(&mut ear, 6, "completed");
+    assert_eq!(ear.wrong.len(), 1);
+    say(&mut ear, 8, "completed");
+    assert_eq!(ear.wrong.len(), 2);
+}
