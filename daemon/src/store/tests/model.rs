@@ -116,7 +116,7 @@ proptest! {
             for action in &actions {
                 model.act(&store, action).await;
                 if matches!(action, Action::Crash) {
-                    let next = crash_image(image.path());
+                    let next = crash_image(&store);
                     store = open(next.path());
                     image = next;
                 }
