@@ -6,8 +6,11 @@ use super::{
 };
 use crate::{
     domain::report::ReflectionFacts,
-    imaging::{geometry, inpaint::radial, mask::Region, raster::Gray, raster::Rgb},
+    imaging::{geometry, inpaint::fibres, mask::Region, raster::Gray, raster::Rgb},
 };
+
+/// Around a highlight, limbus radii: seen but not believed.
+const EDGE: f64 = 0.01;
 
 pub struct Cleaned {
     pub facts: ReflectionFacts,
@@ -15,7 +18,7 @@ pub struct Cleaned {
     pub made_up: Region,
 }
 
-/// Method "radial" (along fibres and circles of the iris, what is left by Telea's fast marching), or "off": then highlights are counted
+/// Method "radial" (zones and fibres of the iris carried on, what has none beside it by Telea's fast marching), or "off": then highlights are counted
 /// and left as they are.
 pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, steps: &Steps<'_>) -> Result<Cleaned, Halt> {
     let found = &eye.highlights;
@@ -24,9 +27,9 @@ pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, steps: &Steps<'_>) -
     let made = if off || found.area_px == 0 {
         0
     } else {
-        // The neighbourhood grows with the eye: 3 px are too few to carry a fibre's colour across a highlight of a 12 MP photo.
-        let radius = (geometry::radius(&eye.iris.limbus) / 40.0).clamp(3.0, 10.0) as usize;
-        radial::fill(photo, &found.map, &eye.iris.limbus, eye.iris.pupil.as_ref(), radius)
+        // The lens spreads a lamp's edge over a px or more, and sharpening rings around it.
+        let guard = (geometry::radius(&eye.iris.limbus) * EDGE).round().max(1.0) as usize;
+        fibres::fill(photo, &found.map, &eye.mask, &eye.iris.limbus, eye.iris.pupil.as_ref(), guard)
     };
     steps.at(0.9)?;
     let mask_px = eye.mask.count_inside().max(1);
