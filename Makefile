@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench eval fmt lint setup
+.PHONY: run test bench bench-reflections eval fmt lint setup
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -14,6 +14,10 @@ bench:      ## figures: submit latency, pipeline time and peak memory
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench eval -- $(EYES)
+
+bench-reflections: ## lamps found, filled in and merged away, beside OpenCV 4.13: make bench-reflections EYES=/path/to/eyes
+	@daemon/scripts/setup.sh
+	@daemon/scripts/bench-reflections.sh $(EYES)
 
 fmt:        ## formats the sources
 	@cargo fmt --all

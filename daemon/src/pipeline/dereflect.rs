@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     domain::{fault::Code, report::ReflectionFacts},
-    imaging::{geometry, inpaint::radial, mask::Region, raster::Gray, raster::Rgb},
+    imaging::{geometry, inpaint::fibres, mask::Region, raster::Gray, raster::Rgb},
     inference::{
         Engine,
         manifest::{ModelRow, Role},
@@ -15,13 +15,16 @@ use crate::{
     ports::ModelError,
 };
 
+/// Around a highlight, limbus radii: seen but not believed.
+const EDGE: f64 = 0.01;
+
 pub struct Cleaned {
     pub facts: ReflectionFacts,
     /// 255 = made up, with its place on the photo; 0 x 0 where nothing was.
     pub made_up: Region,
 }
 
-/// Method "radial" (along fibres and circles of the iris, what is left by Telea's fast marching), "network" ([`filler`]), or "off": then
+/// Method "radial" (zones and fibres of the iris carried on, what has none beside it by Telea's fast marching), "network" ([`filler`]), or "off": then
 /// highlights are counted and left as they are. Errors: those of a network that the configuration names and the device lacks, or a stop.
 pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, engine: &Engine, steps: &Steps<'_>) -> Result<Cleaned, Halt> {
     let found = &eye.highlights;
@@ -32,9 +35,9 @@ pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, engine: &Engine, ste
     }
     if found.area_px > 0 && !matches!(method, Method::Off) {
         let original = if matches!(method, Method::Network(_)) { Some(photo.clone()) } else { None };
-        // The neighbourhood grows with the eye: 3 px are too few to carry a fibre's colour across a highlight of a 12 MP photo.
-        let radius = (geometry::radius(&eye.iris.limbus) / 40.0).clamp(3.0, 10.0) as usize;
-        made = radial::fill(photo, &found.map, &eye.iris.limbus, eye.iris.pupil.as_ref(), radius);
+        // The lens spreads a lamp's edge over a px or more, and sharpening rings around it.
+        let guard = (geometry::radius(&eye.iris.limbus) * EDGE).round().max(1.0) as usize;
+        made = fibres::fill(photo, &found.map, &eye.mask, &eye.iris.limbus, eye.iris.pupil.as_ref(), guard);
         if let (Method::Network(row), Some(original)) = (method, original) {
             steps.at(0.3)?;
             match by_network(photo, original, row, eye, engine, steps) {
