@@ -14,3 +14,4 @@ pub mod resize;
 pub mod segment;
 pub mod synth;
 pub mod tile;
+pub(crate) mod wide;

@@ -1,5 +1,7 @@
 //! Step 4: the iris, larger. CLAHE and Lanczos, or a network by tiles; either way row by row into image.jpg.
 
+use std::io::{self, Write};
+
 use super::{
     Halt, Settings, Steps,
     network::NetworkRows,
@@ -13,8 +15,10 @@ use crate::{
         report::{EnhanceFacts, FileFacts, Rect},
     },
     imaging::{
-        clahe, encode, geometry,
-        raster::{Gray, Rgb},
+        clahe,
+        encode::{self, Chroma},
+        geometry,
+        raster::{Gray, Rgb, Rows},
         resize::{self, Lanczos},
     },
     inference::{
@@ -72,7 +76,7 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
     steps.at(0.3)?;
     let brake = Brake::default();
     let mut rows = Lanczos::new(&part, scale as usize);
-    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY))?;
+    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| jpeg(rows, out, scale))?;
     let facts = EnhanceFacts {
         method: "clahe_lanczos".into(),
         model: None,
@@ -85,6 +89,10 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
         fallback_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
     };
     Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) })
+}
+
+fn jpeg(rows: &mut dyn Rows, out: &mut dyn Write, scale: u32) -> io::Result<()> {
+    encode::jpeg(rows, out, JPEG_QUALITY, Chroma::enlarged(JPEG_QUALITY, scale as usize))
 }
 
 /// The network to try, if any. A named one must be there.
@@ -124,7 +132,7 @@ fn by_network(
     let brake = Brake::default();
     let mut rows = NetworkRows::new(part, row, engine, (settings.tile as usize, runs_on.provider != "cpu"), steps, &brake);
     // The network's tiles report their own progress: the rows that it has made already cost nothing.
-    let written = folder.picture("image.jpg", &mut rows, &brake, steps, (0.05, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY));
+    let written = folder.picture("image.jpg", &mut rows, &brake, steps, (0.05, 1.0), |rows, out| jpeg(rows, out, scale));
     if let Some(why) = rows.failed() {
         return Ok(Err(why));
     }
