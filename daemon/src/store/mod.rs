@@ -163,6 +163,14 @@ impl Store {
         self.view().jobs_of_photo.get(&id).cloned().unwrap_or_default()
     }
 
+    /// The newest result of this photo that lies here, if a pipeline with this fingerprint made it. A photo has one owner: what others sent,
+    /// the same bytes too, is never looked at.
+    pub fn earlier_result(&self, photo: PhotoId, made_by: Sha256) -> Result<Option<Job>, StoreError> {
+        let Some(id) = self.view().results.get(&photo).map(|(_, id)| *id) else { return Ok(None) };
+        let fits = |job: &Job| job.artifacts.as_ref().is_some_and(|a| a.on_disk && a.made_by == Some(made_by));
+        Ok(self.job(id)?.filter(fits))
+    }
+
     /// Place among the waiting jobs in the order in which they will be served (ageing aside), from 0; None: it does not wait.
     pub fn queue_position(&self, job: &Job) -> Option<usize> {
         self.view().position(job)

@@ -70,6 +70,8 @@ pub struct View {
     pub photos: BTreeMap<Seq, PhotoEntry>,
     pub photo_seq: HashMap<PhotoId, Seq>,
     pub jobs_of_photo: HashMap<PhotoId, Vec<JobId>>,
+    /// The newest job of a photo whose result lies here.
+    pub results: HashMap<PhotoId, (Seq, JobId)>,
     /// Photo rows that need the blob.
     pub blobs: HashMap<Sha256, u32>,
     /// In the order in which they are served, ageing aside.
@@ -222,6 +224,12 @@ impl View {
                 self.waiting.remove(&(j.lane, j.seq));
                 self.running.remove(&j.id);
             }
+        }
+        let newest = self.results.get(&j.photo_id).copied();
+        if result_bytes > 0 && newest.is_none_or(|(seq, _)| seq <= j.seq) {
+            self.results.insert(j.photo_id, (j.seq, j.id));
+        } else if result_bytes == 0 && newest.is_some_and(|(_, id)| id == j.id) {
+            self.results.remove(&j.photo_id);
         }
         let client = client_key(&j.client);
         let evictable = j.upload == UploadStatus::Uploaded && result_bytes > 0;

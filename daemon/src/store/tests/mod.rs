@@ -95,7 +95,7 @@ pub fn outcome() -> Outcome {
     let file = FileFacts { sha256: Sha256([9; 32]), bytes: 10, width: 1, height: 1 };
     let files = ReportFiles { image: file.clone(), mask: file.clone(), synthetic: file };
     Outcome {
-        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, on_disk: true },
+        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, on_disk: true, made_by: None },
         quality: Quality { verdict: Verdict::Pass, metrics: Default::default() },
         step_ms: StepMs::default(),
         processing_time_ms: 5,
