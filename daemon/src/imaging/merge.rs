@@ -135,10 +135,10 @@ impl Patch {
         let here = |i: usize| seen[i].map(|q| [0, 1, 2].map(|c| light[c].0 * q[c] + light[c].1));
         let rest = self.rest(first, &here);
         let mut count = 0;
-        for i in 0..n {
+        for (i, rest) in rest.iter().enumerate() {
             let Some(px) = here(i).filter(|_| self.wanted[i]) else { continue };
             let (x, y) = self.place(i);
-            into.push((x, y, [0, 1, 2].map(|c| (px[c] + rest[i][c] + 0.5).clamp(0.0, 255.0) as u8)));
+            into.push((x, y, [0, 1, 2].map(|c| (px[c] + rest[c] + 0.5).clamp(0.0, 255.0) as u8)));
             self.wanted[i] = false;
             count += 1;
         }
