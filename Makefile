@@ -1,6 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-reflections eval fmt lint setup
-.PHONY: run test bench eval fmt lint setup torture-kill torture-power torture-disk torture-soak
+.PHONY: run test bench bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
