@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-reflections eval fmt lint setup
+.PHONY: run test bench bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -29,3 +29,6 @@ lint:       ## clippy, and the advisories and licences of the dependencies where
 setup:      ## system packages for building and testing, and the ONNX Runtime library
 	@daemon/scripts/setup.sh test
 	@daemon/scripts/onnxruntime.sh
+
+torture-kill torture-power torture-disk torture-soak: ## hours of trouble, results in docs/reliability.md: make torture-kill ARGS="--seed 7"
+	@daemon/scripts/torture.sh $(@:torture-%=%) $(ARGS)

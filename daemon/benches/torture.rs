@@ -14,6 +14,8 @@ mod damage;
 mod disk;
 #[path = "../tests/torture/full.rs"]
 mod full;
+#[path = "../tests/torture/guest.rs"]
+mod guest;
 #[path = "../tests/torture/heard.rs"]
 mod heard;
 #[path = "../tests/torture/kill.rs"]
@@ -22,12 +24,16 @@ mod kill;
 mod ledger;
 #[path = "../tests/torture/load.rs"]
 mod load;
+#[path = "../tests/torture/power.rs"]
+mod power;
 #[path = "../tests/torture/proc.rs"]
 mod proc;
 #[path = "../tests/torture/scene.rs"]
 mod scene;
 #[path = "../tests/torture/soak.rs"]
 mod soak;
+#[path = "../tests/torture/writelog.rs"]
+mod writelog;
 #[path = "../tests/torture/writes.rs"]
 mod writes;
 
@@ -75,6 +81,18 @@ enum What {
         #[arg(long)]
         work: PathBuf,
     },
+    /// The plug of a virtual machine is pulled while irisd in it takes photos and jobs.
+    Power {
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = 50)]
+        cuts: u64,
+        #[arg(long, default_value_t = 10)]
+        deep_every: u64,
+        /// A run that was ended in the middle goes on.
+        #[arg(long)]
+        work: PathBuf,
+    },
     /// Hours of load: memory, threads, open files and the store must not grow.
     Soak {
         #[arg(long, default_value_t = 1)]
@@ -100,6 +118,10 @@ fn main() -> ExitCode {
             start_in(&work, false);
             kill::run(&kill::Plan { work, seed, kills, deep_every })
         }
+        What::Power { seed, cuts, deep_every, work } => {
+            start_in(&work, false);
+            power::run(&power::Plan { work, seed, cuts, deep_every }).unwrap_or_else(|| vec!["no QEMU, or no kernel for it".into()])
+        }
         What::Soak { seed, seconds, work } => {
             start_in(&work, true);
             let length = Duration::from_secs(seconds);
@@ -107,6 +129,7 @@ fn main() -> ExitCode {
             soak::run(&soak::Plan { work, seed, length, warm_up: length.min(Duration::from_secs(600)), every }).faults
         }
     };
+    faults.iter().for_each(|fault| println!("FAULT {fault}"));
     if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -134,10 +134,10 @@ impl Patch {
         let here = |i: usize| seen[i].map(|q| [0, 1, 2].map(|c| light[c].0 * q[c] + light[c].1));
         let rest = self.rest(first, &here);
         let mut found = Vec::new();
-        for i in 0..n {
+        for (i, rest) in rest.iter().enumerate() {
             let Some(px) = here(i).filter(|_| self.wanted[i]) else { continue };
             let (x, y) = self.place(i);
-            found.push((x, y, [0, 1, 2].map(|c| (px[c] + rest[i][c] + 0.5).clamp(0.0, 255.0) as u8)));
+            found.push((x, y, [0, 1, 2].map(|c| (px[c] + rest[c] + 0.5).clamp(0.0, 255.0) as u8)));
             self.wanted[i] = false;
         }
         found

@@ -16,3 +16,4 @@ pub mod resize;
 pub mod segment;
 pub mod synth;
 pub mod tile;
+pub(crate) mod wide;

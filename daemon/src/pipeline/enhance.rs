@@ -1,6 +1,10 @@
 //! Step 4: the iris, larger. CLAHE and Lanczos, or a network by tiles; either way row by row into image.jpg.
 
-use std::{sync::mpsc, thread};
+use std::{
+    io::{self, Write},
+    sync::mpsc,
+    thread,
+};
 
 use super::{
     Halt, Settings, Steps,
@@ -15,8 +19,10 @@ use crate::{
         report::{EnhanceFacts, FileFacts, Rect},
     },
     imaging::{
-        clahe, encode, geometry,
-        raster::{Gray, Rgb},
+        clahe,
+        encode::{self, Chroma},
+        geometry,
+        raster::{Gray, Rgb, Rows},
         resize::{self, Lanczos},
     },
     inference::{
@@ -77,7 +83,7 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
     steps.at(0.3)?;
     let brake = Brake::default();
     let mut rows = Lanczos::new(&part, scale as usize);
-    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY))?;
+    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| jpeg(rows, out, scale))?;
     let facts = EnhanceFacts {
         method: "clahe_lanczos".into(),
         model: None,
@@ -90,6 +96,10 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
         fallback_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
     };
     Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) })
+}
+
+fn jpeg(rows: &mut dyn Rows, out: &mut dyn Write, scale: u32) -> io::Result<()> {
+    encode::jpeg(rows, out, JPEG_QUALITY, Chroma::enlarged(JPEG_QUALITY, scale as usize))
 }
 
 /// The network to try, if any. A named one must be there.
@@ -135,7 +145,7 @@ fn by_network(
     let (made, written) = thread::scope(|scope| {
         // Without room in between: beside the strip that is made, one more is held.
         let (send, strips) = mpsc::sync_channel(0);
-        let encode = || folder.strips("image.jpg", size, strips, |rows, out| encode::jpeg(rows, out, JPEG_QUALITY));
+        let encode = || folder.strips("image.jpg", size, strips, |rows, out| jpeg(rows, out, scale));
         let encoder = thread::Builder::new().name("encoder".into()).spawn_scoped(scope, encode);
         let encoder = encoder.map_err(|e| Fault::new(Code::DeviceBusy, format!("no thread for the encoder: {e}")))?;
         let made = network.strips(|strip| send.send(strip).is_ok());

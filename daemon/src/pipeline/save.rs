@@ -102,7 +102,7 @@ impl Folder {
         encode: impl FnOnce(&mut dyn Rows, &mut dyn Write) -> io::Result<()>,
     ) -> Result<FileFacts, Halt> {
         let (width, height) = (rows.width() as u32, rows.height() as u32);
-        let mut watched = Watched { rows, at: 0, steps, share, brake };
+        let mut watched = Watched { rows, at: 0, next_checkpoint: 0, steps, share, brake };
         let written = self.write(name, |out| encode(&mut watched, &mut Braked { out, brake }));
         // What was pulled is the cause; the error of the write is only how it came out of the encoder.
         if let Some(halt) = brake.0.take() {
@@ -215,6 +215,7 @@ impl Write for Braked<'_> {
 struct Watched<'a, 'b> {
     rows: &'a mut dyn Rows,
     at: usize,
+    next_checkpoint: usize,
     steps: &'a Steps<'b>,
     share: (f32, f32),
     brake: &'a Brake,
@@ -231,17 +232,21 @@ impl Rows for Watched<'_, '_> {
         self.rows.channels()
     }
     fn next_row(&mut self, out: &mut [u8]) {
+        self.next_rows(out);
+    }
+    fn next_rows(&mut self, out: &mut [u8]) {
         if self.brake.pulled() {
-            return; // nobody will see this row
+            return; // nobody will see these rows
         }
-        if self.at.is_multiple_of(CHECKPOINT_ROWS) {
+        if self.at >= self.next_checkpoint {
+            self.next_checkpoint = self.at + CHECKPOINT_ROWS;
             let done = self.at as f32 / self.rows.height().max(1) as f32;
             if self.steps.at(self.share.0 + (self.share.1 - self.share.0) * done).is_err() {
                 return self.brake.pull(Halt::Stop);
             }
         }
-        self.at += 1;
-        self.rows.next_row(out);
+        self.at += out.len() / (self.rows.width() * self.rows.channels()).max(1);
+        self.rows.next_rows(out);
     }
 }
 

@@ -168,6 +168,29 @@ pub fn disk(state: &Path, listing: &Listing) -> Vec<String> {
     faults
 }
 
+/// Originals and results as the daemon serves them: the bytes that were sent, the files that the report names.
+pub fn served(client: &Client, listing: &Listing) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (id, photo) in &listing.photos {
+        let answer = client.get(&format!("/photos/{id}/image"));
+        if answer.status != 200 || photo["sha256"] != *sha256(&answer.body) {
+            faults.push(format!("the original of photo {id} is served as {} bytes: {}", answer.body.len(), answer.status));
+        }
+    }
+    for (id, _) in with_results(listing) {
+        // Its addresses are those of now.
+        let job = client.job(id);
+        let report: Value = serde_json::from_slice(&client.get(&client.absolute(&job["report_url"])).body).unwrap_or(Value::Null);
+        for (file, url) in [("image", "result_url"), ("mask", "mask_url")] {
+            let answer = client.get(&client.absolute(&job[url]));
+            if answer.status != 200 || report["files"][file]["sha256"] != *sha256(&answer.body) {
+                faults.push(format!("the {file} of job {id} is not the file of its report: {}", answer.status));
+            }
+        }
+    }
+    faults
+}
+
 /// Completed jobs whose photo is still there.
 fn with_results(listing: &Listing) -> impl Iterator<Item = (&String, &Value)> {
     let has_photo = |job: &Value| job["photo_id"].as_str().is_some_and(|p| listing.photos.contains_key(p));

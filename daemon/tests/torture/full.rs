@@ -35,9 +35,22 @@ impl Disk {
         made.then_some(Self { at })
     }
 
-    fn remount(&self, how: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{how}")]).arg(&self.at).status().unwrap();
-        assert!(status.success(), "remount,{how}");
+    /// What ext4 does to itself when its disk fails: nothing is written any more, whoever has files open.
+    fn abort(&self) {
+        let status = Command::new("mount").args(["-o", "remount,abort"]).arg(&self.at).status().unwrap();
+        assert!(status.success(), "mount -o remount,abort");
+    }
+
+    /// Mounted anew, as after a restart of the device. Nobody may have files open.
+    fn mount_again(&self, how: &str) {
+        let status = Command::new("umount").arg(&self.at).status().unwrap();
+        assert!(status.success(), "umount");
+        let image = self.at.with_extension("img");
+        // 1: errors were corrected.
+        let checked = Command::new("fsck.ext4").arg("-p").arg(&image).output().unwrap();
+        assert!(checked.status.code().is_some_and(|c| c <= 1), "{checked:?}");
+        let status = Command::new("mount").args(["-o", &format!("loop,{how}")]).arg(&image).arg(&self.at).status().unwrap();
+        assert!(status.success(), "mount {how}");
     }
 
     /// Not a byte is left.
@@ -68,30 +81,37 @@ pub fn run(work: &Path) -> Option<Vec<Row>> {
     let mut scene = Scene::new(&work.join("daemon"), Some(&disk.at.join("state")));
     scene.daemon.restart();
     scene.furnish();
-    let mut rows =
-        vec![at_work(&mut scene, "full disk while it works", "dd until ENOSPC; room again: rm", &disk, Disk::fill, Disk::make_room)];
-    rows.push(at_start(&mut scene, "full disk at the start", &disk, Disk::fill, Disk::make_room));
-    rows.push(at_work(
-        &mut scene,
-        "read-only remount while it works",
-        "mount -o remount,ro; later rw",
-        &disk,
-        |d| d.remount("ro"),
-        |d| d.remount("rw"),
-    ));
-    rows.push(at_start(&mut scene, "read-only at the start", &disk, |d| d.remount("ro"), |d| d.remount("rw")));
+    let room = |d: &Disk, _: &mut Scene| d.make_room();
+    let again = |d: &Disk, s: &mut Scene| {
+        s.daemon.kill9();
+        d.mount_again("rw");
+    };
+    let rows = vec![
+        at_work(&mut scene, "full disk while it works", "written full; room again by rm", &disk, Disk::fill, room),
+        at_start(&mut scene, "full disk at the start", &disk, Disk::fill, room),
+        at_work(
+            &mut scene,
+            "ext4 gives up and is read-only while it works",
+            "mount -o remount,abort; then stopped, fsck -p, mounted again",
+            &disk,
+            Disk::abort,
+            again,
+        ),
+        at_start(&mut scene, "read-only at the start", &disk, |d| d.mount_again("ro"), again),
+    ];
     scene.daemon.kill9();
     Some(rows)
 }
 
-fn at_work(scene: &mut Scene, what: &str, how: &str, disk: &Disk, spoil: fn(&Disk), mend: fn(&Disk)) -> Row {
+fn at_work(scene: &mut Scene, what: &str, how: &str, disk: &Disk, spoil: fn(&Disk), mend: fn(&Disk, &mut Scene)) -> Row {
     let photo = scene.photos()[0].clone();
     spoil(disk);
     let mut seen = vec![format!("upload: {}", scene.upload().map_or_else(|why| why, |_| "taken".into()))];
     seen.push(format!("submit: {}", scene.submit(&photo).map_or_else(|why| why, |_| "taken".into())));
-    let reads = scene.daemon.is_running() && scene.client().get(&format!("/photos/{photo}/image")).status == 200;
+    let read = scene.client().try_send(scene.client().request(reqwest::Method::GET, &format!("/photos/{photo}/image")));
+    let reads = read.is_ok_and(|answer| answer.status == 200);
     seen.push(if reads { "reads go on".into() } else { "reads do not go on".into() });
-    mend(disk);
+    mend(disk, scene);
     let mut faults = Vec::new();
     match scene.works_again() {
         Ok(more) => {
@@ -105,7 +125,7 @@ fn at_work(scene: &mut Scene, what: &str, how: &str, disk: &Disk, spoil: fn(&Dis
 }
 
 /// It starts, or it says on stderr what is to be done; once that is done it starts.
-fn at_start(scene: &mut Scene, what: &str, disk: &Disk, spoil: fn(&Disk), mend: fn(&Disk)) -> Row {
+fn at_start(scene: &mut Scene, what: &str, disk: &Disk, spoil: fn(&Disk), mend: fn(&Disk, &mut Scene)) -> Row {
     scene.daemon.kill9();
     spoil(disk);
     let before = scene.daemon.log().len();
@@ -121,7 +141,7 @@ fn at_start(scene: &mut Scene, what: &str, disk: &Disk, spoil: fn(&Disk), mend: 
             format!("does not start: \"{last}\"")
         }
     };
-    mend(disk);
+    mend(disk, scene);
     match scene.works_again() {
         Ok(_) => seen.push_str("; works again once there is room"),
         Err(why) => faults.push(format!("{what}: {why}")),

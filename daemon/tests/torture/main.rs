@@ -1,5 +1,5 @@
 //! Short forms of what `make torture-*` does for hours: the same programs, some seconds each.
-#![allow(clippy::unwrap_used)] // a panic is how a test fails
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a panic is how a test fails; what a run did is a table on stdout
 
 mod audit;
 #[path = "../common/mod.rs"]
@@ -7,13 +7,16 @@ mod common;
 mod damage;
 mod disk;
 mod full;
+mod guest;
 mod heard;
 mod kill;
 mod ledger;
 mod load;
+mod power;
 mod proc;
 mod scene;
 mod soak;
+mod writelog;
 mod writes;
 
 use std::time::Duration;
@@ -48,6 +51,16 @@ fn nothing_is_lost_and_nothing_doubled_in_thirty_kills_with_broker_and_bucket_up
 fn faults_of_the_disk_lose_nothing_that_was_answered_for() {
     let work = tempfile::tempdir().unwrap();
     held(&disk::run(&disk::Plan { work: work.path().to_owned(), every: 13 }));
+}
+
+#[test]
+fn nothing_that_was_answered_for_is_lost_when_the_plug_is_pulled() {
+    let work = tempfile::tempdir().unwrap();
+    let plan = power::Plan { work: work.path().to_owned(), seed: 1, cuts: 2, deep_every: 10 };
+    match power::run(&plan) {
+        Some(faults) => held(&faults),
+        None => eprintln!("SKIPPED: no QEMU, or no kernel for it (make torture-power brings both)"),
+    }
 }
 
 #[test]

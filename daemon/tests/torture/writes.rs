@@ -15,6 +15,7 @@ use super::scene::{Row, Scene};
 
 const ENOSPC: u32 = 28;
 const EIO: u32 = 5;
+const EROFS: u32 = 30;
 /// Bytes of the control file.
 const CONTROL: usize = 256;
 const WHAT_AT: usize = 20;
@@ -106,6 +107,7 @@ pub fn run(work: &Path, every: usize) -> Vec<Row> {
         ("EIO", EIO, 1, "once"),
         ("ENOSPC", ENOSPC, 2, "from it on, for 0.7 s"),
         ("EIO", EIO, 2, "from it on, for 0.7 s"),
+        ("EROFS (read-only)", EROFS, 2, "from it on, for 0.7 s"),
     ];
     rows.map(|(name, error, mode, how)| {
         let mut seen = BTreeMap::<String, usize>::new();
@@ -113,10 +115,12 @@ pub fn run(work: &Path, every: usize) -> Vec<Row> {
         let mut tried = 0;
         for at in (1..=writes).step_by(every) {
             tried += 1;
+            let begin = std::time::Instant::now();
             match one(&mut scene, &control, (mode, at, error)) {
                 Ok(what) => what.into_iter().for_each(|w| *seen.entry(w).or_default() += 1),
                 Err(why) => faults.push(format!("{name} {how}, write {at} ({}): {why}", control.what())),
             }
+            println!("{name} {how}, write {at} of {writes} ({}): {:.1} s", control.what(), begin.elapsed().as_secs_f64());
         }
         control.disarm();
         faults.extend(scene.kept());

@@ -144,10 +144,7 @@ impl<const N: usize> Equations<N> {
                 self.right[r] -= f * self.right[c];
             }
         }
-        let mut out = [0.0; N];
-        for i in 0..N {
-            out[i] = self.right[i] / self.left[i][i];
-        }
+        let out: [f64; N] = std::array::from_fn(|i| self.right[i] / self.left[i][i]);
         out.iter().all(|v| v.is_finite()).then_some(out)
     }
 }
