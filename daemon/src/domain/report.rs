@@ -98,6 +98,22 @@ pub struct EnhanceFacts {
     pub fallback_reason: Option<String>,
 }
 
+/// Photos of one eye laid over each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergeFacts {
+    /// The first is the one that the others were laid on.
+    pub photos: Vec<MergedPhoto>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergedPhoto {
+    pub sha256: Sha256,
+    /// Pixels of the iris mask that are this photo's; what was made up is nobody's.
+    pub px: u64,
+    /// Of the iris' texture with the first photo's, -1..1; null for the first.
+    pub correlation: Option<f64>,
+}
+
 /// A file of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileFacts {
@@ -131,6 +147,9 @@ pub struct Report {
     /// Sentences for the person: quality findings that did not stop the job (`quality.mode` report or off, or warn-only figures).
     pub warnings: Vec<String>,
     pub reflections: ReflectionFacts,
+    /// Where more than one photo went in: which, and how much of the iris each gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeFacts>,
     pub enhance: EnhanceFacts,
     pub step_ms: StepMs,
     pub processing_time_ms: u64,
