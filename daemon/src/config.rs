@@ -222,6 +222,8 @@ pub struct Enhance {
     pub scale: u32,
     /// px of the photo.
     pub tile: u32,
+    /// Sharpening within the photo's noise, where no network enlarges.
+    pub detail: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -413,7 +415,7 @@ impl Default for Reflections {
 
 impl Default for Enhance {
     fn default() -> Self {
-        Self { model: "auto".into(), scope: Scope::Iris, scale: 4, tile: 256 }
+        Self { model: "auto".into(), scope: Scope::Iris, scale: 4, tile: 256, detail: false }
     }
 }
 

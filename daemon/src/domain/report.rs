@@ -96,6 +96,18 @@ pub struct EnhanceFacts {
     pub tiles: Option<u32>,
     /// Why it is not what was asked for.
     pub fallback_reason: Option<String>,
+    /// What `enhance.detail` did; not there where it is off or a network made the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<DetailFacts>,
+}
+
+/// Sharpening within the photo's noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetailFacts {
+    /// Deviation of the photo's noise, levels of 0..=255.
+    pub noise: f64,
+    /// The largest change of a px, levels.
+    pub largest_change: u8,
 }
 
 /// Photos of one eye laid over each other.
