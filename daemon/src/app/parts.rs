@@ -87,6 +87,7 @@ pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
         secret_key: secret("s3.secret_key_file", &c.secret_key_file)?,
         ca_pem: pem("s3.ca_file", &c.ca_file)?,
         part_size: config.upload.part_size.0,
+        open_uploads: config.paths.state.join("multiparts"),
         max_rate: config.upload.max_rate.parse::<Bytes>().ok().map(|b| b.0),
     };
     let bucket = S3Bucket::new(options).context("the configuration of the bucket")?;
