@@ -59,6 +59,10 @@ pub trait Watch: Sync {
     fn enter(&self, stage: Stage, step_ms: StepMs) -> Result<(), Stop>;
     /// A place where the job may be stopped or give way (then this call blocks). `done`: share of this step, 0..1.
     fn checkpoint(&self, stage: Stage, done: f32) -> Result<(), Stop>;
+    /// How long the job stood still so far: no part of its steps' times.
+    fn paused(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// How a run ended without a result.
@@ -90,8 +94,8 @@ impl Pipeline {
     /// From the original to a complete folder. Blocking; seconds.
     #[allow(clippy::result_large_err)] // once a photo: a box would save nothing
     pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
-        let now = self.clock.mono();
-        let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };
+        let begun = self.clock.mono();
+        let mut steps = Steps { watch, clock: &*self.clock, begun, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };
         self.stages(input, &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
             Halt::Fault(fault) => Ended::Fault(Box::new(fault), steps.finished()),
@@ -135,7 +139,7 @@ impl Pipeline {
             reflections: cleaned.facts,
             enhance: enhanced.facts,
             step_ms,
-            processing_time_ms: millis(self.clock.mono().saturating_sub(steps.begun)),
+            processing_time_ms: millis(steps.now().saturating_sub(steps.begun)),
             files: files.clone(),
         };
         let (report_sha256, report_bytes) = save::report(&folder, &report)?;
@@ -192,10 +196,15 @@ impl Steps<'_> {
     /// Ends the step that ran, begins the next.
     fn enter(&mut self, stage: Stage) -> Result<(), Halt> {
         self.ms = self.finished();
-        self.current = Some((stage, self.clock.mono()));
+        self.current = Some((stage, self.now()));
         self.reached.set(0.0);
         self.watch.enter(stage, self.ms)?;
         Ok(self.at(0.0)?)
+    }
+
+    /// Monotonic time without the time that the job stood still.
+    fn now(&self) -> Duration {
+        self.clock.mono().saturating_sub(self.watch.paused())
     }
 
     /// A checkpoint; `done`: share of the current step, 0..1.
@@ -209,7 +218,7 @@ impl Steps<'_> {
     fn finished(&self) -> StepMs {
         let mut ms = self.ms;
         if let Some((stage, since)) = self.current {
-            ms.set(stage, millis(self.clock.mono().saturating_sub(since)));
+            ms.set(stage, millis(self.now().saturating_sub(since)));
         }
         ms
     }

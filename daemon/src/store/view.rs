@@ -21,8 +21,11 @@ use crate::domain::{
     photo::{Eye, Photo},
 };
 
-/// A retry or an upload never waits longer than this after a restart, whatever the wall clock says.
+/// An upload, and a job's retry, never wait longer than this after a restart, whatever the wall clock says.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// A finished job's retained state stands for this long after a restart, whatever the wall clock says.
+const SHORTEST_STATE: Duration = Duration::from_secs(600);
 /// An Idempotency-Key is answered for 24 h (contract).
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -117,6 +120,10 @@ impl JobEntry {
         self.result_bytes > 0
     }
 
+    pub fn result_bytes(&self) -> u64 {
+        self.result_bytes
+    }
+
     pub fn passes(&self, f: &Filter) -> bool {
         f.owner.as_ref().is_none_or(|o| *o == self.owner)
             && f.status.is_none_or(|s| s == self.status)
@@ -153,7 +160,10 @@ impl View {
                 let clear: Clear = record::decode(value)?;
                 let end = clear.since + jiff::SignedDuration::from_millis(clear.wait_ms.min(3_600_000) as i64);
                 if let Some(id) = rows::job_of(key) {
-                    self.clears.insert(id, (clear.after, at.due(end, Duration::from_secs(3600))));
+                    let due = at.due(end, Duration::from_secs(3600));
+                    // A clock that jumped ahead over a restart must not clear the state of a job that ended a minute ago.
+                    let kept = Duration::from_millis(clear.wait_ms).min(SHORTEST_STATE);
+                    self.clears.insert(id, (clear.after, due.max(at.mono + kept)));
                 }
             }
             Some(b'k') => {
@@ -210,7 +220,7 @@ impl View {
         match j.status {
             Status::Pending => {
                 let since = self.waiting.get(&(j.lane, j.seq)).map_or(at.mono, |w| w.since);
-                let not_before = j.not_before.map(|t| at.due(t, LONGEST_WAIT));
+                let not_before = j.not_before.map(|t| at.due(t, LONGEST_RETRY));
                 self.waiting.insert((j.lane, j.seq), Waiting { id: j.id, seq: j.seq, lane: j.lane, since, not_before });
                 self.running.remove(&j.id);
             }

@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// A photo and settings that make every step last: 3 MP, the whole photo enlarged, one thread.
-const SLOW: &str = "[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[inference]\nthreads = 1\n[quality]\nmode = \"report\"\n";
-const SLOW_SIZE: &str = "2000x1500";
+pub const SLOW: &str = "[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[inference]\nthreads = 1\n[quality]\nmode = \"report\"\n";
+pub const SLOW_SIZE: &str = "2000x1500";
 /// How often a step is tried to be hit before we say that it cannot be.
-const TRIES: usize = 12;
+pub const TRIES: usize = 12;
 
 /// Asks without a pause until the job is seen in `step`. False: it went past.
-fn seen_in(client: &Client, job: &str, step: &str) -> bool {
+pub fn seen_in(client: &Client, job: &str, step: &str) -> bool {
     let end = Instant::now() + JOB;
     loop {
         let now = client.job(job);
@@ -56,7 +56,7 @@ fn a_job_survives_a_kill_in(step: &str) {
 }
 
 #[track_caller]
-fn finished_once(daemon: &Daemon, job: &str) {
+pub fn finished_once(daemon: &Daemon, job: &str) {
     checks::results_are_whole(&daemon.state, job);
     let folders = files::result_folders(&daemon.state);
     assert_eq!(folders.iter().filter(|f| f.contains(job)).count(), 1, "{folders:?}");

@@ -24,6 +24,8 @@ pub struct Daemon {
     pub state: PathBuf,
     pub base: String,
     pub token: String,
+    /// Environment of the next start, beside our own.
+    pub env: Vec<(&'static str, String)>,
     child: Option<Child>,
 }
 
@@ -89,7 +91,7 @@ impl Daemon {
         let dir = tempfile::Builder::new().prefix("irisd-bb-").tempdir().unwrap();
         let state = dir.path().join("state");
         write_config(dir.path(), &state, extra);
-        Self { dir, state, base: String::new(), token: String::new(), child: None }
+        Self { dir, state, base: String::new(), token: String::new(), env: Vec::new(), child: None }
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -109,6 +111,7 @@ impl Daemon {
         let mut child = irisd()
             .args(["run", "--config"])
             .arg(self.config_path())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -176,6 +179,20 @@ impl Daemon {
         }
     }
 
+    /// SIGTERM, without waiting for anything.
+    pub fn signal(&self) {
+        terminate(self.child.as_ref().expect("it runs"));
+    }
+
+    /// The end that comes by itself, or after a signal.
+    #[track_caller]
+    pub fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("it runs");
+        let status = eventually("the daemon ends", limit, || child.try_wait().unwrap());
+        self.child = None;
+        status
+    }
+
     /// SIGTERM, and the exit status once it came.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
@@ -184,11 +201,8 @@ impl Daemon {
 
     #[track_caller]
     pub fn stop_within(&mut self, limit: Duration) -> ExitStatus {
-        let child = self.child.as_mut().expect("it runs");
-        terminate(child);
-        let status = eventually("the daemon ends after SIGTERM", limit, || child.try_wait().unwrap());
-        self.child = None;
-        status
+        self.signal();
+        self.ended(limit)
     }
 
     pub fn log_path(&self) -> PathBuf {
