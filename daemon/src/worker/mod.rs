@@ -113,7 +113,7 @@ fn remember_the_pace(context: &Context) {
     let filter = Filter { status: Some(Status::Completed), ..Default::default() };
     match context.store.jobs(&filter, page) {
         Ok(listed) => {
-            for job in listed.items.iter().rev() {
+            for job in listed.items.iter().rev().filter(|job| !job.cached) {
                 if let Ok(Some(photo)) = context.store.photo(job.photo_id) {
                     context.live.learn(job.lane, photo.megapixels(), &job.step_ms);
                 }

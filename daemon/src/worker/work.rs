@@ -30,7 +30,7 @@ use crate::{
         photo::Photo,
         stage::{Stage, StepMs},
     },
-    pipeline::{Done, Ended, Input, Pipeline, Stop, Watch},
+    pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
     ports::Clock,
     scheduler::Policy,
     store::{Store, StoreError, blobs, is_full},
@@ -137,6 +137,9 @@ impl Context {
         let watched = Watched { context: self, job, run };
         let megapixels = photo.as_ref().map_or(0.0, Photo::megapixels);
         let result = self.input(job, photo).and_then(|input| {
+            if let Some(done) = self.reused(job, &input) {
+                return Ok(done);
+            }
             catch_unwind(AssertUnwindSafe(|| self.pipeline.run(&input, &watched)))
                 .unwrap_or_else(|_| Err(Ended::Fault(Box::new(Fault::new(Code::Internal, "a pipeline step panicked")), StepMs::default())))
         });
@@ -148,6 +151,19 @@ impl Context {
         how
     }
 
+    /// An earlier result of this very photo, where nobody asked for a new run.
+    fn reused(&self, job: &Job, input: &Input) -> Option<Done> {
+        if job.reprocess_of.is_some() {
+            return None;
+        }
+        let earlier = self.store.earlier_result(job.photo_id, self.pipeline.fingerprint());
+        let earlier = earlier.unwrap_or_else(|e| {
+            tracing::warn!(job = %job.id, error = %e, "earlier results were not looked at");
+            None
+        })?;
+        self.pipeline.reuse(input, &Earlier { folder: &self.store.result_dir(earlier.id), artifacts: earlier.artifacts.as_ref()? })
+    }
+
     fn settled(&self, job: &Job, result: Result<Done, Ended>, megapixels: f64, run: &Run) -> How {
         let result = result.and_then(|done| match self.publish(job) {
             Ok(()) => Ok(done),
@@ -156,7 +172,9 @@ impl Context {
                 Err(Ended::Fault(Box::new(Fault::new(code, e.to_string())), done.outcome.step_ms))
             }
         });
-        if let Ok(done) = &result {
+        if let Ok(done) = &result
+            && !done.outcome.cached
+        {
             self.live.learn(job.lane, megapixels, &done.outcome.step_ms);
         }
         self.runtime.block_on(self.write_end(job, result, run))

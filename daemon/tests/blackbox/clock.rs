@@ -17,11 +17,11 @@ const LIBRARIES: [&str; 2] =
 fn with_clock(extra: &str, time: &Path) -> Option<Daemon> {
     let library = LIBRARIES.iter().find(|path| Path::new(path).exists())?;
     let mut daemon = Daemon::prepare(extra);
-    daemon.env = vec![
-        ("LD_PRELOAD", (*library).to_owned()),
-        ("FAKETIME_TIMESTAMP_FILE", time.display().to_string()),
-        ("FAKETIME_NO_CACHE", "1".to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
+    daemon.environment = vec![
+        ("LD_PRELOAD".to_owned(), (*library).to_owned()),
+        ("FAKETIME_TIMESTAMP_FILE".to_owned(), time.display().to_string()),
+        ("FAKETIME_NO_CACHE".to_owned(), "1".to_owned()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
     ];
     daemon.restart();
     Some(daemon)

@@ -27,9 +27,9 @@ fn left_nothing(daemon: &Daemon, job: &str) {
 
 /// Submits until a cancel comes while a job is in `step`; that job.
 #[track_caller]
-fn cancelled_in(client: &Client, photo: &str, step: &str) -> String {
-    for _ in 0..TRIES {
-        let job = client.submit(photo);
+fn cancelled_in(client: &Client, eye: &[u8], step: &str) -> String {
+    for number in 0..TRIES {
+        let job = client.submit(&client.photo(&eyes::numbered(eye, number)));
         if seen_in(client, &job, step) {
             let answer = client.post(&format!("/processing/jobs/{job}/cancel"), json!({}));
             if answer.status == 200 {
@@ -48,9 +48,8 @@ fn a_job_that_is_cancelled_in_any_step_stays_cancelled_and_leaves_nothing_behind
     let daemon = Daemon::start(SLOW);
     let client = daemon.client();
     let feed = live::sse(&client, None);
-    let photo = client.photo(&eyes::eye(91, SLOW_SIZE).bytes);
-    for step in STEPS {
-        let job = cancelled_in(&client, &photo, step);
+    for (seed, step) in (91..).zip(STEPS) {
+        let job = cancelled_in(&client, &eyes::eye(seed, SLOW_SIZE).bytes, step);
         left_nothing(&daemon, &job);
         feed.wait_kind(&job, "cancelled", SOON);
         checks::events_are_in_order(&feed.kinds(&job), "cancelled", false);

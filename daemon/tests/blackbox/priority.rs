@@ -31,8 +31,8 @@ fn place(told: &[(String, String)], event: &str, job: &str) -> usize {
     told.iter().position(|(e, j)| e == event && j == job).unwrap_or_else(|| panic!("no {event} of {job}: {told:#?}"))
 }
 
-fn submit_many(client: &Client, photo: &str, n: usize) -> Vec<String> {
-    (0..n).map(|_| client.submit_default(photo)).collect()
+fn submit_default(client: &Client, photos: &[String]) -> Vec<String> {
+    photos.iter().map(|photo| client.submit_default(photo)).collect()
 }
 
 #[test]
@@ -40,10 +40,10 @@ fn one_high_job_behind_fifty_default_ones_is_the_next_to_start_and_the_one_in_wo
     let daemon = Daemon::start(STEADY);
     let client = daemon.client();
     let feed = live::sse(&client, None);
-    let photo = client.photo(&eyes::eye(81, "1200x900").bytes);
-    let defaults = submit_many(&client, &photo, 50);
+    let photos = client.photos(&eyes::eye(81, "1200x900").bytes, 51);
+    let defaults = submit_default(&client, &photos[..50]);
     client.processing(&defaults[0]);
-    let high = client.submit(&photo);
+    let high = client.submit(&photos[50]);
     feed.wait_kind(&high, "completed", JOB);
     let told = told(&feed);
     let (submitted, started, completed) =
@@ -62,10 +62,10 @@ fn ten_high_jobs_all_start_before_the_next_default_one_and_keep_their_order() {
     let daemon = Daemon::start(STEADY);
     let client = daemon.client();
     let feed = live::sse(&client, None);
-    let photo = client.photo(&eyes::small_eye(82));
-    let defaults = submit_many(&client, &photo, 11);
+    let photos = client.photos(&eyes::small_eye(82), 21);
+    let defaults = submit_default(&client, &photos[..11]);
     client.processing(&defaults[0]);
-    let batch = client.post("/processing/batch", json!({"photo_ids": vec![photo; 10]})).expect(202).json();
+    let batch = client.post("/processing/batch", json!({"photo_ids": photos[11..]})).expect(202).json();
     let highs: Vec<String> = batch["jobs"].as_array().unwrap().iter().map(|j| j["id"].as_str().unwrap().to_owned()).collect();
     feed.wait_kind(highs.last().unwrap(), "completed", JOB);
     feed.wait_kind(defaults.last().unwrap(), "completed", JOB);
@@ -100,7 +100,7 @@ fn under_endless_high_load_every_default_job_gets_its_turn() {
             eventually("the flood stands", JOB, || {
                 (client.get("/queue").expect(200).json()["pending"]["high_priority"].as_u64()? >= 10).then_some(())
             });
-            let defaults = submit_many(&client, &photo, 4);
+            let defaults = submit_default(&client, &vec![photo.clone(); 4]);
             for job in &defaults {
                 feed.wait_kind(job, "failed", JOB);
             }
@@ -127,11 +127,11 @@ fn an_interactive_job_without_memory_beside_a_default_one_gets_its_place_and_the
     let daemon = Daemon::start(&format!("{STEADY}[queue]\nmemory = \"150MiB\"\n"));
     let client = daemon.client();
     let feed = live::sse(&client, None);
-    let photo = client.photo(&eyes::eye(84, "2400x1800").bytes);
+    let photos = client.photos(&eyes::eye(84, "2400x1800").bytes, 2);
     let before = resident_kib(daemon.pid(), "VmRSS:");
-    let default = client.submit_default(&photo);
+    let default = client.submit_default(&photos[0]);
     client.processing(&default);
-    let high = client.submit(&photo);
+    let high = client.submit(&photos[1]);
     for job in [&high, &default] {
         client.completed(job);
     }
@@ -149,8 +149,7 @@ fn an_interactive_job_without_memory_beside_a_default_one_gets_its_place_and_the
 fn a_waiting_job_tells_its_place_and_its_time_and_the_time_of_a_running_one_only_falls() {
     let daemon = Daemon::start(STEADY);
     let client = daemon.client();
-    let photo = client.photo(&eyes::eye(85, "1200x900").bytes);
-    let jobs = submit_many(&client, &photo, 4);
+    let jobs = submit_default(&client, &client.photos(&eyes::eye(85, "1200x900").bytes, 4));
     let first = client.processing(&jobs[0]);
     assert!(first["eta_ms"].as_u64().is_some(), "a figure even on an empty history: {first:#}");
     let waiting: Vec<Value> = jobs[1..].iter().map(|j| client.job(j)).collect();
@@ -183,13 +182,13 @@ fn resident_kib(pid: u32, line: &str) -> u64 {
 fn the_pace_is_known_again_after_a_restart() {
     let mut daemon = Daemon::start(STEADY);
     let client = daemon.client();
-    let photo = client.photo(&eyes::eye(86, "1200x900").bytes);
-    let took = client.completed(&client.submit(&photo))["processing_time_ms"].as_u64().unwrap();
+    let photos = client.photos(&eyes::eye(86, "1200x900").bytes, 3);
+    let took = client.completed(&client.submit(&photos[0]))["processing_time_ms"].as_u64().unwrap();
     assert!(daemon.stop_within(Duration::from_secs(60)).success());
     daemon.restart();
     let client = daemon.client();
-    let blocker = client.submit(&photo);
-    let waiting = client.submit(&photo);
+    let blocker = client.submit(&photos[1]);
+    let waiting = client.submit(&photos[2]);
     let job = client.job(&waiting);
     if job["status"] == "pending" {
         // Itself and what is left of the one before it: between one and a bit more than two times what such a job took.

@@ -24,7 +24,7 @@ fn while_the_daemon_ends_writes_are_refused_reads_are_answered_and_the_last_word
     let photo = client.photo(&eyes::eye(101, "4000x3000").bytes);
     let (job, waiting) = (client.submit(&photo), client.submit(&photo));
     client.processing(&job);
-    daemon.signal();
+    daemon.terminate();
     // From the signal on, at the latest a moment later.
     let refused = eventually("a submit is refused", SOON, || {
         let submit = client.request(Method::POST, "/processing/submit").json(&json!({"photo_id": photo}));
@@ -63,13 +63,13 @@ fn a_second_signal_ends_at_once_and_the_job_in_work_did_not_crash() {
     let job = client.submit(&client.photo(&eyes::eye(102, SLOW_SIZE).bytes));
     let waiting = client.submit(&client.photo(&eyes::small_eye(103)));
     client.processing(&job);
-    daemon.signal();
+    daemon.terminate();
     eventually("it is on its way out", SOON, || {
         let submit = client.request(Method::POST, "/processing/submit").json(&json!({}));
         client.try_send(submit).map_or(Some(()), |answer| (answer.status == 503).then_some(()))
     });
     assert!(daemon.is_running(), "the job ended before it could be cut off");
-    daemon.signal();
+    daemon.terminate();
     let status = daemon.ended(SOON);
     assert!(!status.success(), "{status}");
     daemon.restart();

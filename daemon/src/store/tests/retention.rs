@@ -119,13 +119,13 @@ async fn a_process_that_is_killed_while_it_ends_on_purpose_did_not_crash() {
     let id = submit(&store, &photo).await.id;
     store.claim(id).await.expect("claimed");
     store.expect_the_end();
-    let image = crash_image(dir.path());
+    let image = crash_image(&store);
     let (store, report) = open(image.path());
     let job = store.job(id).expect("reads").expect("is there");
     assert_eq!((report.recovered_jobs, job.status, job.crashes, job.attempt), (0, Status::Pending, 0, 1));
     // The word holds for that end alone.
     store.claim(id).await.expect("claimed");
-    let image = crash_image(image.path());
+    let image = crash_image(&store);
     let (store, report) = open(image.path());
     assert_eq!((report.recovered_jobs, store.job(id).expect("reads").map(|j| j.crashes)), (1, Some(1)));
 }
