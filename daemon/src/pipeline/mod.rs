@@ -66,6 +66,10 @@ pub trait Watch: Sync {
     fn enter(&self, stage: Stage, step_ms: StepMs) -> Result<(), Stop>;
     /// A place where the job may be stopped or give way (then this call blocks). `done`: share of this step, 0..1.
     fn checkpoint(&self, stage: Stage, done: f32) -> Result<(), Stop>;
+    /// How long the job stood still so far: no part of its steps' times.
+    fn paused(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// How a run ended without a result.
@@ -104,11 +108,11 @@ impl Pipeline {
     /// instead of being made up. Errors beside those of a single photo: MergeMismatch.
     #[allow(clippy::result_large_err)]
     pub fn merge(&self, input: &Input, others: &[Another], watch: &dyn Watch) -> Result<Done, Ended> {
-        let now = self.clock.mono();
+        let begun = self.clock.mono();
         let mut steps = Steps {
             watch,
             clock: &*self.clock,
-            begun: now,
+            begun,
             current: None,
             ms: StepMs::default(),
             reached: Cell::new(0.0),
@@ -162,7 +166,7 @@ impl Pipeline {
             merge,
             enhance: enhanced.facts,
             step_ms,
-            processing_time_ms: millis(self.clock.mono().saturating_sub(steps.begun)),
+            processing_time_ms: millis(steps.now().saturating_sub(steps.begun)),
             files: files.clone(),
             cached: false,
         };
@@ -228,10 +232,15 @@ impl Steps<'_> {
     /// Ends the step that ran, begins the next.
     fn enter(&mut self, stage: Stage) -> Result<(), Halt> {
         self.ms = self.finished();
-        self.current = Some((stage, self.clock.mono()));
+        self.current = Some((stage, self.now()));
         self.reached.set(0.0);
         self.watch.enter(stage, self.ms)?;
         Ok(self.at(0.0)?)
+    }
+
+    /// Monotonic time without the time that the job stood still.
+    fn now(&self) -> Duration {
+        self.clock.mono().saturating_sub(self.watch.paused())
     }
 
     /// A checkpoint; `done`: share of the current step, 0..1.
@@ -250,7 +259,7 @@ impl Steps<'_> {
     fn finished(&self) -> StepMs {
         let mut ms = self.ms;
         if let Some((stage, since)) = self.current {
-            ms.set(stage, millis(self.clock.mono().saturating_sub(since)));
+            ms.set(stage, millis(self.now().saturating_sub(since)));
         }
         ms
     }
