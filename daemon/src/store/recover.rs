@@ -127,11 +127,13 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<Opened, Store
 /// Reads every row once: the index is verified, the view filled, and rows of an older format are found and written anew.
 fn load(index: &mut Index, at: Instant, report: &mut OpenReport) -> Result<View, StoreError> {
     let (mut view, mut old) = (View::default(), false);
+    view.load();
     index.load(|key, value| {
         old |= !record::is_newest(value);
         view.apply(Change::put(key, value, at)?);
         Ok(())
     })?;
+    view.loaded();
     if old {
         report.upgraded = index.upgrade()?;
     }
@@ -153,7 +155,10 @@ fn catch_up(index: &mut Index, view: &mut View, journal: &Path, at: Instant) -> 
         let end_of_snapshot = snapshot && ops.is_empty();
         if end_of_snapshot {
             last = lsn - 1;
-        } else if !snapshot {
+            view.loaded();
+        } else if snapshot {
+            view.load();
+        } else {
             last = lsn;
         }
         for op in &ops {
@@ -257,7 +262,7 @@ pub fn sweep(committer: &Committer) -> io::Result<()> {
     let state = &committer.options.state;
     let view = committer.view();
     let results: HashSet<PathBuf> =
-        view.jobs.values().filter(|j| j.has_result_here()).map(|j| state.join(blobs::result_name(j.id))).collect();
+        view.jobs.iter().filter(|(_, j)| j.has_result_here()).map(|(_, j)| state.join(blobs::result_name(j.id))).collect();
     for path in blobs::entries(&state.join("results"))? {
         if !results.contains(&path) {
             blobs::remove(&path)?;
@@ -269,7 +274,7 @@ pub fn sweep(committer: &Committer) -> io::Result<()> {
     for folder in blobs::entries(&state.join("blobs"))? {
         for path in blobs::entries(&folder).unwrap_or_default() {
             let sha256 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
-            if sha256.is_some_and(|s| !view.blobs.contains_key(&s)) {
+            if sha256.is_some_and(|s| view.blob_users(&s) == 0) {
                 blobs::remove(&path)?;
             }
         }

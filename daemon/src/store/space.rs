@@ -18,7 +18,7 @@ const EVICT_AT_ONCE: usize = 64;
 impl Store {
     pub fn space(&self) -> Space {
         let free = rustix::fs::statvfs(&self.options.state).map_or(0, |s| s.f_bavail * s.f_frsize);
-        Space { used: self.view().used_bytes, cap: self.options.cap, free, reserve: self.options.reserve }
+        Space { used: self.view().used_bytes(), cap: self.options.cap, free, reserve: self.options.reserve }
     }
 
     /// Whether `bytes` more may come in; makes room where the policy allows it. Asked before any byte is taken.
@@ -73,10 +73,7 @@ impl Tx<'_> {
     fn oldest_uploaded(&self) -> Result<(Vec<PhotoId>, Vec<JobId>), StoreError> {
         let (photos, jobs): (Vec<_>, Vec<_>) = {
             let view = self.view();
-            // A blob that a second row needs would stay: nothing is won.
-            let alone = |sha256| view.blobs.get(sha256).copied() == Some(1);
-            let photos = view.photos.values().filter(|p| p.uploaded && p.on_disk && alone(&p.sha256)).map(|p| p.id);
-            let jobs = view.jobs.values().filter(|j| j.evictable).map(|j| j.id);
+            let (photos, jobs) = (view.photos.evictable(), view.jobs.evictable());
             let (photos, jobs) = (photos.take(8 * EVICT_AT_ONCE), jobs.take(EVICT_AT_ONCE));
             (photos.collect(), jobs.collect())
         };
