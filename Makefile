@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
+.PHONY: run test bench bench-scale bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -10,6 +10,10 @@ test:       ## formatting, lints, every test, against real servers
 bench:      ## figures: submit latency, pipeline time and peak memory
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench submit
+
+bench-scale: ## start, memory, lists and submits of a store with 100,000 finished jobs: make bench-scale ARGS="--finished 1000000"
+	@daemon/scripts/setup.sh
+	@cargo bench --locked --package irisd --bench scale -- $(ARGS)
 
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh

@@ -221,7 +221,8 @@ fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreErr
 
 /// What the last end left undone: jobs that ran, the broker's cursor, keys that expired.
 pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), StoreError> {
-    let running: Vec<JobId> = committer.view().running.iter().copied().collect();
+    let mut running: Vec<JobId> = committer.view().running.iter().copied().collect();
+    running.sort();
     report.recovered_jobs = running.len();
     let limit = committer.options.crash_limit;
     let mqtt = committer.options.mqtt;

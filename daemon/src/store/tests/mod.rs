@@ -3,6 +3,7 @@
 mod damage;
 mod deliveries;
 mod journal_tail;
+mod machine;
 mod model;
 
 use std::{
