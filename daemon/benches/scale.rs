@@ -11,6 +11,7 @@ mod common;
 mod fill;
 mod load;
 #[path = "../tests/torture/proc.rs"]
+#[allow(dead_code)] // the soak asks for more
 mod proc;
 
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use irisd::{
         stage::{Stage, StepMs},
         transition::Outcome,
     },
-    store::{NewJobs, NewPhoto, Options, Store, StoreError, blobs},
+    store::{NewJobs, NewPhoto, Options, Store, StoreError},
 };
 use sha2::Digest;
 

@@ -7,7 +7,7 @@
 //!      journal frames after its lsn          whole journal (snapshot, then logs)
 //!              |  (index too old for the journal: set aside, too)
 //!              v
-//!      journal shorter than the index (its end was lost): the index is the truth, snapshot it
+//!      journal shorter than the index (its end was lost): said; the index is the truth, snapshot it
 //!              |
 //!      jobs that ran: crashed -> files that no row names: swept
 //! ```
@@ -35,6 +35,8 @@ use super::{
 };
 use crate::domain::{ids::JobId, transition::Command};
 
+/// There while the daemon ends on purpose.
+pub const STOPPING: &str = "stopping";
 /// Rows applied to the index in one batch while it is rebuilt.
 const BATCH: usize = 4096;
 /// Events that a slow reader may be behind before it has to read the log.
@@ -114,11 +116,15 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<Opened, Store
     }
     report.journal_damage = replay.damage;
     if index.lsn() + 1 > replay.next_lsn {
-        // A log that lost its end while the index kept it (both verified themselves): write everything down again.
-        tracing::warn!(index = index.lsn(), journal = replay.next_lsn, "the journal ends before the index; a new snapshot is written");
+        // A log that lost its end while the index kept it (both verified themselves): write everything down again. What was acknowledged
+        // last of all may be in neither, so it is said, and blobs that no row names stay.
+        let end = format!("its end, frames {} to {} at least, is missing; the index had what it has", replay.next_lsn, index.lsn());
+        let before = report.journal_damage.take().map(|what| format!("{what}; ")).unwrap_or_default();
+        report.journal_damage = Some(before + &end);
+        journal::mark_damaged(&journal_dir, replay.next_lsn)?;
         journal.skip_to(index.lsn() + 1);
-        journal.snapshot(index.rows())?;
-    } else if report.journal_damage.is_some() {
+    }
+    if report.journal_damage.is_some() {
         journal.snapshot(index.rows())?;
     }
     Ok(Opened { index, journal, view })
@@ -223,12 +229,16 @@ fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreErr
 pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), StoreError> {
     let mut running: Vec<JobId> = committer.view().running.iter().copied().collect();
     running.sort();
-    report.recovered_jobs = running.len();
     let limit = committer.options.crash_limit;
+    let stopping = committer.options.state.join(STOPPING);
+    // A second signal, or systemd's patience, ended it: nobody's crash.
+    let expected = stopping.exists();
+    report.recovered_jobs = if expected { 0 } else { running.len() };
     let mqtt = committer.options.mqtt;
     let mut works = Vec::new();
     for id in running {
-        works.push(call(move |tx| tx.transition(id, Command::Crash { limit })).0);
+        let command = if expected { Command::PutBack } else { Command::Crash { limit } };
+        works.push(call(move |tx| tx.transition(id, command)).0);
     }
     works.push(
         call(move |tx| {
@@ -250,6 +260,7 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), 
     committer.commit(works.collect());
     // A job that stays "processing" would never be claimed again: better not to start at all.
     if committer.view().running.is_empty() {
+        blobs::remove(&stopping)?;
         Ok(())
     } else {
         Err(StoreError::Io(io::Error::other("the jobs that ran could not be put back")))

@@ -4,9 +4,11 @@
 use proptest::prelude::*;
 
 use super::{model::Model, *};
-use crate::scheduler::{Policy, SLOTS};
+use crate::scheduler::{Next, Policy, SLOTS};
 
 pub const AGEING: Duration = Duration::from_secs(60);
+/// Bytes, for any two jobs.
+const MEMORY: u64 = 1 << 20;
 pub const CRASH_LIMIT: u32 = 3;
 /// Bytes that cannot fit: everything that may go must go.
 const CAP: u64 = 1 << 40;
@@ -14,24 +16,39 @@ const CAP: u64 = 1 << 40;
 #[derive(Debug, Clone)]
 enum Deed {
     Photo(u8),
-    Submit { photo: u8, lane: Lane, times: usize },
+    Submit {
+        photo: u8,
+        lane: Lane,
+        times: usize,
+    },
     /// The scheduler picks, the worker claims.
     Start,
     Step(u8),
     Complete(u8),
-    Fail { job: u8, transient: bool },
+    Fail {
+        job: u8,
+        transient: bool,
+    },
     Cancel(u8),
     Delete(u8),
     /// One due row goes to the bucket.
-    Upload { row: u8, how: How },
+    Upload {
+        row: u8,
+        how: How,
+    },
     /// Some events go to the broker.
-    Announce { events: usize, confirmed: bool },
+    Announce {
+        events: usize,
+        confirmed: bool,
+    },
     Clear,
     Evict,
     Wait(u64),
     Tidy,
     /// The process dies; `index_lost`: and what sled had is gone.
-    Crash { index_lost: bool },
+    Crash {
+        index_lost: bool,
+    },
     /// Running jobs are put back, the store is closed and opened.
     Restart,
 }
@@ -83,11 +100,12 @@ impl Machine {
     fn new() -> Self {
         let (folder, clock) = (tempfile::tempdir().expect("a folder"), Arc::<Hand>::default());
         let store = Self::open(folder.path(), &clock).0;
-        Self { clock, store, folder, policy: Policy::new(AGEING, Duration::ZERO), model: Model::default() }
+        Self { clock, store, folder, policy: Policy::new(AGEING, MEMORY, Duration::ZERO), model: Model::default() }
     }
 
     fn open(path: &Path, clock: &Arc<Hand>) -> (Store, OpenReport) {
-        Store::open(Options { clock: clock.clone(), cap: CAP, crash_limit: CRASH_LIMIT, max_pending: 1000, ..options(path) }).expect("opens")
+        Store::open(Options { clock: clock.clone(), cap: CAP, crash_limit: CRASH_LIMIT, max_pending: 1000, ..options(path) })
+            .expect("opens")
     }
 
     async fn does(&mut self, deed: &Deed) {
@@ -110,11 +128,12 @@ impl Machine {
                 }
             }
             Deed::Start => {
-                let (now, lanes) = (self.clock.mono(), model.lanes_in_work());
-                let picked = self.policy.next(&lanes, &store.candidates(), now);
-                assert_eq!(picked, self.policy.next(&lanes, &model.waiting(), now), "the store shows the scheduler another queue");
-                assert!(picked.is_none() || lanes.len() < SLOTS);
-                if let Some(id) = picked {
+                let (now, in_work) = (self.clock.mono(), model.in_work());
+                let next = |waiting: &[Waiting]| self.policy.next(&in_work, 0, waiting, |_| 1, now);
+                let picked = next(&store.candidates());
+                assert_eq!(picked, next(&model.waiting()), "the store shows the scheduler another queue");
+                if let Next::Start(id) = picked {
+                    assert!(in_work.len() < SLOTS);
                     let job = store.claim(id).await.expect("claimed");
                     self.policy.started(job.lane, now);
                     model.started(id);
@@ -229,7 +248,7 @@ impl Machine {
 
     fn reopened(&mut self, store: Store) {
         self.store = store;
-        self.policy = Policy::new(AGEING, self.clock.mono());
+        self.policy = Policy::new(AGEING, MEMORY, self.clock.mono());
         self.model.reopened();
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::domain::event::EventKind;
+use crate::{domain::event::EventKind, scheduler::InWork};
 
 /// Bytes that a photo and a result of the tests take.
 const PHOTO_BYTES: u64 = 1;
 const RESULT_BYTES: u64 = 40;
 const RETRY: u64 = 3000;
 const STATE_KEPT: u64 = 3_600_000;
+const STATE_AFTER_START: u64 = 600_000;
 
 struct PhotoModel {
     n: u8,
@@ -39,6 +40,8 @@ struct JobModel {
     owes: BTreeSet<String>,
     /// Its retained state goes once the broker has this event and it is so late.
     clear: Option<(u64, u64)>,
+    /// How long it stands, counted from the end or the deletion, and at least for this long after a start.
+    stands: u64,
 }
 
 /// A row for the bucket: its key, and whether the object is to go.
@@ -105,8 +108,10 @@ impl Model {
         self.photo_at(n).is_some_and(|at| self.jobs.iter().any(|j| j.photo == at && !j.status.is_final()))
     }
 
-    pub fn lanes_in_work(&self) -> Vec<Lane> {
-        self.jobs.iter().filter(|j| j.status == Status::Processing).map(|j| j.lane).collect()
+    /// Each of one byte.
+    pub fn in_work(&self) -> Vec<InWork> {
+        let running = self.jobs.iter().filter(|j| j.status == Status::Processing);
+        running.map(|j| InWork { id: j.id, lane: j.lane, bytes: 1, may_go_back: true }).collect()
     }
 
     pub fn waiting(&self) -> Vec<Waiting> {
@@ -122,7 +127,7 @@ impl Model {
         let (seq, now) = (self.events.len() as u64, self.now);
         let job = self.job(id);
         if job.status.is_final() {
-            job.clear = Some((seq, now + STATE_KEPT));
+            (job.clear, job.stands) = (Some((seq, now + STATE_KEPT)), STATE_KEPT.min(STATE_AFTER_START));
         }
     }
 
@@ -145,6 +150,7 @@ impl Model {
                 upload: UploadStatus::Off,
                 owes: BTreeSet::new(),
                 clear: None,
+                stands: 0,
             });
             self.announce(id, EventKind::Submitted);
         }
@@ -224,10 +230,13 @@ impl Model {
         }
     }
 
-    /// Who waits, waits since the start.
+    /// Who waits, waits since the start; a state that stands, stands for a while.
     pub fn reopened(&mut self) {
         let now = self.now;
         self.jobs.iter_mut().filter(|j| j.status == Status::Pending).for_each(|j| j.since = now);
+        for job in &mut self.jobs {
+            job.clear = job.clear.map(|(after, due)| (after, due.max(now + job.stands)));
+        }
     }
 
     pub fn deleted(&mut self, n: u8) {
@@ -246,7 +255,7 @@ impl Model {
             }
             mine.extend(keys);
             job.owes.clear();
-            (job.here, job.upload, job.clear) = (false, UploadStatus::Off, Some((last, now)));
+            (job.here, job.upload, job.clear, job.stands) = (false, UploadStatus::Off, Some((last, now)), 0);
         }
         objects.extend(mine.into_iter().filter(|key| self.owed.remove(&(key.clone(), false)).is_some()));
         self.owed.extend(objects.into_iter().map(|key| ((key, true), now)));
@@ -261,7 +270,11 @@ impl Model {
 
     /// The bucket took it, or let it go.
     pub fn arrived(&mut self, key: &str, delete: bool) {
-        if delete { self.bucket.remove(key) } else { self.bucket.insert(key.to_owned()) };
+        if delete {
+            self.bucket.remove(key)
+        } else {
+            self.bucket.insert(key.to_owned())
+        };
     }
 
     pub fn vouched(&mut self, key: &str, delete: bool) {
@@ -330,8 +343,10 @@ impl Model {
     fn check_jobs(&self, store: &Store) {
         let found = store.jobs(&Filter::default(), ALL).expect("lists");
         let here = |j: &Job| j.artifacts.as_ref().is_some_and(|a| a.on_disk);
-        let found: Vec<_> = found.items.iter().rev().map(|j| (j.id, j.photo_id, j.status, j.attempt, j.current_step, j.upload, here(j))).collect();
-        let newest: Vec<_> = self.jobs.iter().map(|j| (j.id, self.photos[j.photo].id, j.status, j.attempt, j.step, j.upload, j.here)).collect();
+        let found: Vec<_> =
+            found.items.iter().rev().map(|j| (j.id, j.photo_id, j.status, j.attempt, j.current_step, j.upload, here(j))).collect();
+        let newest: Vec<_> =
+            self.jobs.iter().map(|j| (j.id, self.photos[j.photo].id, j.status, j.attempt, j.step, j.upload, j.here)).collect();
         assert_eq!(found, newest[newest.len().saturating_sub(ALL.limit)..]);
         for status in Status::ALL {
             let filter = Filter { status: Some(status), ..Filter::default() };
@@ -370,7 +385,7 @@ impl Model {
         }
         let of_lane = |lane| waiting.iter().filter(|w| w.lane == lane).count();
         let counts = store.queue();
-        let running = self.lanes_in_work().len();
+        let running = self.in_work().len();
         let found = (counts.pending_high, counts.pending_default, counts.running);
         assert_eq!(found, (of_lane(Lane::HighPriority), of_lane(Lane::Default), running));
     }

@@ -20,8 +20,11 @@ use crate::{
     },
 };
 
-/// A retry or an upload never waits longer than this after a restart, whatever the wall clock says.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
+/// An upload, and a job's retry, never wait longer than this after a restart, whatever the wall clock says.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+pub const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// A finished job's retained state stands for this long after a restart, whatever the wall clock says.
+const SHORTEST_STATE: Duration = Duration::from_secs(600);
 /// An Idempotency-Key is answered for 24 h (contract).
 const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -159,7 +162,9 @@ impl Change {
                 let Some(id) = rows::job_of(key) else { return Ok(Self::Nothing) };
                 let clear: Clear = record::decode(value)?;
                 let end = clear.since + jiff::SignedDuration::from_millis(clear.wait_ms.min(3_600_000) as i64);
-                Self::Clear(id, clear.after, at.due(end, Duration::from_secs(3600)))
+                // A clock that jumped ahead over a restart must not clear the state of a job that ended a minute ago.
+                let kept = Duration::from_millis(clear.wait_ms).min(SHORTEST_STATE);
+                Self::Clear(id, clear.after, at.due(end, Duration::from_secs(3600)).max(at.mono + kept))
             }
             Some(b'k') => {
                 let idem: Idem = record::decode(value)?;

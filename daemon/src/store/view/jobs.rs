@@ -26,6 +26,10 @@ impl JobEntry {
         self.result_bytes > 0
     }
 
+    pub fn result_bytes(&self) -> u64 {
+        self.result_bytes
+    }
+
     /// The bucket has the result, and it still lies here.
     fn is_evictable(&self) -> bool {
         self.uploaded && self.has_result_here()
@@ -99,8 +103,8 @@ impl Jobs {
     }
 
     /// Jobs whose result the bucket has and which lies here, oldest first.
-    pub fn evictable(&self) -> impl Iterator<Item = JobId> {
-        self.evictable.iter().filter_map(|seq| self.table.place_of(*seq)).map(|place| self.table.at(place).id)
+    pub fn evictable(&self) -> impl Iterator<Item = (Seq, &JobEntry)> {
+        self.evictable.iter().filter_map(|seq| Some((*seq, self.table.at(self.table.place_of(*seq)?))))
     }
 
     /// Places of a photo's jobs, newest first.

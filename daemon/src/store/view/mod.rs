@@ -145,7 +145,7 @@ impl View {
 
     fn wait(&mut self, j: &JobFacts, at: Instant) {
         let since = self.waiting.get(&(j.lane, j.seq)).map_or(at.mono, |w| w.since);
-        let not_before = j.not_before.map(|t| at.due(t, change::LONGEST_WAIT));
+        let not_before = j.not_before.map(|t| at.due(t, change::LONGEST_RETRY));
         self.waiting.insert((j.lane, j.seq), Waiting { id: j.id, seq: j.seq, lane: j.lane, since, not_before });
         self.ranks[j.lane as usize].insert(j.seq.0);
         self.running.remove(&j.id);

@@ -60,9 +60,9 @@ impl Photos {
     }
 
     /// Photos whose original the bucket has and which lies here, oldest first; a blob that a second row needs would stay, nothing is won.
-    pub fn evictable(&self) -> impl Iterator<Item = PhotoId> {
-        let photos = self.evictable.iter().filter_map(|seq| self.table.place_of(*seq)).map(|place| self.table.at(place));
-        photos.filter(|photo| self.users(&photo.sha256) == 1).map(|photo| photo.id)
+    pub fn evictable(&self) -> impl Iterator<Item = (Seq, &PhotoEntry)> {
+        let photos = self.evictable.iter().filter_map(|seq| Some((*seq, self.table.at(self.table.place_of(*seq)?))));
+        photos.filter(|(_, photo)| self.users(&photo.sha256) == 1)
     }
 
     /// While the store is read: rows in any order, each once; [`Photos::loaded`] must follow.
