@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-pixels bench-priority bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
+.PHONY: run test bench bench-enhance bench-pixels bench-priority bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -14,6 +14,10 @@ bench:      ## figures: submit latency beside the disk's own
 bench-priority: ## figures: what an interactive job waits for behind fifty others, and the default lane under a flood
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench priority
+
+bench-enhance: ## the enhance stage beside the network's own time, beside Python, and its memory
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench enhance
 
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh
