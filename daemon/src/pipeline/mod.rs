@@ -28,7 +28,7 @@ use crate::{
 
 mod dereflect;
 mod enhance;
-mod eyenet;
+pub mod eyenet;
 mod load;
 mod network;
 pub mod process;
