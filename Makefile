@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench eval fmt lint setup
+.PHONY: run test bench bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -15,6 +15,10 @@ eval:       ## segmentation against a folder of eyes with masks: make eval EYES=
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench eval -- $(EYES)
 
+bench-reflections: ## lamps found, filled in and merged away, beside OpenCV 4.13: make bench-reflections EYES=/path/to/eyes
+	@daemon/scripts/setup.sh
+	@daemon/scripts/bench-reflections.sh $(EYES)
+
 fmt:        ## formats the sources
 	@cargo fmt --all
 
@@ -25,3 +29,6 @@ lint:       ## clippy, and the advisories and licences of the dependencies where
 setup:      ## system packages for building and testing, and the ONNX Runtime library
 	@daemon/scripts/setup.sh test
 	@daemon/scripts/onnxruntime.sh
+
+torture-kill torture-power torture-disk torture-soak: ## hours of trouble, results in docs/reliability.md: make torture-kill ARGS="--seed 7"
+	@daemon/scripts/torture.sh $(@:torture-%=%) $(ARGS)

@@ -3,12 +3,15 @@
 #
 #   setup.sh         what building and running needs
 #   setup.sh test    and the servers and the browser that the tests talk to
+#   setup.sh guest   and a virtual machine to pull the plug of
 set -euo pipefail
 
 # clang and libclang: the camera bindings are generated from the kernel's headers. python3-pip: brings the ONNX Runtime library.
 needed=(clang libclang-dev libc6-dev pkg-config python3 python3-pip python3-venv curl ca-certificates)
 # mosquitto: a real broker and clients that are not ours. chromium: the page is tested in a real browser.
 for_tests=(mosquitto mosquitto-clients chromium)
+# The machine, and what its first filesystem is made with.
+for_guest=(qemu-system-x86 busybox-static cpio kmod e2fsprogs)
 
 installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
 
@@ -30,6 +33,7 @@ if ! command -v dpkg-query >/dev/null; then
 else
     wanted=("${needed[@]}")
     [ "${1:-}" = test ] && wanted+=("${for_tests[@]}")
+    [ "${1:-}" = guest ] && wanted+=("${for_guest[@]}")
     # Node drives the browser; one that was installed in another way is welcome, too.
     [ "${1:-}" != test ] || command -v npm >/dev/null || wanted+=(nodejs npm)
     read -ra lacking <<<"$(missing "${wanted[@]}")"

@@ -201,7 +201,7 @@ pub struct Quality {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reflections {
-    /// auto | off
+    /// auto | classical | off | a name of the manifest
     pub method: String,
 }
 

@@ -99,6 +99,10 @@ pub trait Model: Send {
     /// Input and output tensors have the shapes that the manifest states.
     fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>, ModelError>;
     fn runs_on(&self) -> RunsOn;
+    /// Time spent inside the library's own run since it was loaded: what is left of a stage's wall time is ours.
+    fn busy(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// What to load, and what it must look like.
@@ -107,9 +111,13 @@ pub struct ModelSpec {
     pub name: String,
     pub file: PathBuf,
     pub input: String,
+    /// A second input, N x 1 x H x W, which gets the last channel of the tensor; None: `input` gets all channels.
+    pub mask: Option<String>,
     pub output: String,
     /// A shape to try it with once after loading (canary).
     pub canary: Vec<usize>,
+    /// In fp32, on a provider that builds no engine: the second try of a network whose answer was no picture.
+    pub plain: bool,
 }
 
 /// The library that runs networks.

@@ -19,12 +19,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider},
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{TensorElementType, TensorRef, ValueType},
 };
 use serde::Deserialize;
@@ -121,9 +122,11 @@ impl OrtRuntime {
         Ok(Self { environment, library, version, options })
     }
 
-    /// Tiers to try, best first: each GPU provider together with those after it, the CPU alone last. The CPU is always there.
-    fn tiers(&self) -> Vec<Vec<&str>> {
-        let gpu: Vec<&str> = self.options.providers.iter().map(String::as_str).filter(|p| matches!(*p, "tensorrt" | "cuda")).collect();
+    /// Tiers to try, best first: each GPU provider together with those after it, the CPU alone last. The CPU is always there. A plain
+    /// network leaves TensorRT out: fp16 is its alone, and an engine takes minutes to build.
+    fn tiers(&self, spec: &ModelSpec) -> Vec<Vec<&str>> {
+        let wanted = |p: &&str| *p == "cuda" || (*p == "tensorrt" && !spec.plain);
+        let gpu: Vec<&str> = self.options.providers.iter().map(String::as_str).filter(wanted).collect();
         let mut tiers: Vec<Vec<&str>> = (0..gpu.len()).map(|i| gpu[i..].to_vec()).collect();
         tiers.push(Vec::new());
         tiers
@@ -165,8 +168,12 @@ impl OrtRuntime {
         };
         let session = setup().map_err(|e| failed(&format!("{} could not be loaded", spec.name), e))?;
         check_ports(&session, spec)?;
-        let mut model =
-            OrtModel { session, spec: spec.clone(), runs_on: RunsOn { provider: String::new(), precision: String::new(), reason: None } };
+        let mut model = OrtModel {
+            session,
+            spec: spec.clone(),
+            runs_on: RunsOn { provider: String::new(), precision: String::new(), reason: None },
+            busy: Duration::ZERO,
+        };
         let canary = Tensor { shape: spec.canary.clone(), data: vec![0.5; spec.canary.iter().product()] };
         let out = model.run(&canary)?;
         if out.iter().any(|t| t.data.iter().any(|v| !v.is_finite())) {
@@ -183,7 +190,7 @@ impl OrtRuntime {
 impl ModelRuntime for OrtRuntime {
     fn load(&self, spec: &ModelSpec) -> Result<Box<dyn Model>, ModelError> {
         let mut reasons = Vec::new();
-        for tier in self.tiers() {
+        for tier in self.tiers(spec) {
             match self.load_tier(spec, &tier) {
                 Ok(mut model) => {
                     let first = self.options.providers.first().map_or("cpu", String::as_str);
@@ -214,15 +221,20 @@ struct OrtModel {
     session: Session,
     spec: ModelSpec,
     runs_on: RunsOn,
+    busy: Duration,
 }
 
 impl Model for OrtModel {
     fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
         let fail = |e: ort::Error| failed(&self.spec.name, e);
-        let view = TensorRef::from_array_view((input.shape.clone(), input.data.as_slice())).map_err(fail)?;
-        let inputs: Vec<(Cow<'_, str>, _)> = vec![(self.spec.input.as_str().into(), view.into())];
-        let inputs: Vec<(Cow<'_, str>, ort::session::SessionInputValue<'_>)> = inputs;
+        let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
+        for (name, shape, data) in dealt(&self.spec, input)? {
+            let view = TensorRef::from_array_view((shape, data)).map_err(fail)?;
+            inputs.push((name.into(), view.into()));
+        }
+        let begun = Instant::now();
         let outputs = self.session.run(inputs).map_err(fail)?;
+        self.busy += begun.elapsed();
         let value = outputs.get(&self.spec.output).ok_or_else(|| failed(&self.spec.name, "the output did not come"))?;
         let (shape, data) = value.try_extract_tensor::<f32>().map_err(fail)?;
         Ok(vec![Tensor { shape: shape.iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect(), data: data.to_vec() }])
@@ -230,6 +242,26 @@ impl Model for OrtModel {
 
     fn runs_on(&self) -> RunsOn {
         self.runs_on.clone()
+    }
+
+    fn busy(&self) -> Duration {
+        self.busy
+    }
+}
+
+/// What one input of a network is given: name, shape, values.
+type Given<'a> = (&'a str, Vec<usize>, &'a [f32]);
+
+/// The tensor as the network's inputs take it: all of it, or its last channel apart. In a batch the channels of one input would not
+/// lie together, so a network with a mask runs one picture at a time.
+fn dealt<'a>(spec: &'a ModelSpec, input: &'a Tensor) -> Result<Vec<Given<'a>>, ModelError> {
+    let Some(mask) = &spec.mask else { return Ok(vec![(&spec.input, input.shape.clone(), &input.data)]) };
+    match input.shape[..] {
+        [1, channels, h, w] if channels > 1 && input.data.len() == channels * h * w => {
+            let (picture, last) = input.data.split_at((channels - 1) * h * w);
+            Ok(vec![(&spec.input, vec![1, channels - 1, h, w], picture), (mask, vec![1, 1, h, w], last)])
+        }
+        _ => Err(ModelError { code: Code::ModelMismatch, detail: format!("{}: no picture with a mask: {:?}", spec.name, input.shape) }),
     }
 }
 
@@ -248,18 +280,20 @@ fn check_ports(session: &Session, spec: &ModelSpec) -> Result<(), ModelError> {
         outlets.iter().map(|o| format!("{} {:?}", o.name(), o.dtype().tensor_shape())).collect::<Vec<_>>().join(", ")
     };
     let mismatch = |what: String| ModelError { code: Code::ModelMismatch, detail: format!("{}: {what}", spec.name) };
-    let [input] = session.inputs() else {
-        return Err(mismatch(format!("one input {} is wanted, the file has: {}", spec.input, describe(session.inputs()))));
+    let canary = Tensor { shape: spec.canary.clone(), data: vec![0.5; spec.canary.iter().product()] };
+    let wanted = dealt(spec, &canary)?;
+    let takes = |(name, wanted, _): &Given<'_>| {
+        let input = session.inputs().iter().find(|i| i.name() == *name);
+        input.is_some_and(|input| match input.dtype() {
+            ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => {
+                shape.len() == wanted.len() && shape.iter().zip(wanted).all(|(is, want)| *is < 0 || *is == *want as i64)
+            }
+            _ => false,
+        })
     };
-    let takes = match input.dtype() {
-        ValueType::Tensor { ty: TensorElementType::Float32, shape, .. } => {
-            shape.len() == spec.canary.len() && shape.iter().zip(&spec.canary).all(|(is, want)| *is < 0 || *is == *want as i64)
-        }
-        _ => false,
-    };
-    if input.name() != spec.input || !takes {
-        let wanted = format!("{} f32 {:?}", spec.input, spec.canary);
-        return Err(mismatch(format!("the input {wanted} is wanted, the file has: {}", describe(session.inputs()))));
+    if session.inputs().len() != wanted.len() || !wanted.iter().all(takes) {
+        let wanted: Vec<String> = wanted.iter().map(|(name, shape, _)| format!("{name} f32 {shape:?}")).collect();
+        return Err(mismatch(format!("input {} is wanted, the file has: {}", wanted.join(" and "), describe(session.inputs()))));
     }
     if !session.outputs().iter().any(|o| o.name() == spec.output) {
         return Err(mismatch(format!("the output {} is wanted, the file has: {}", spec.output, describe(session.outputs()))));

@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod deeds;
+mod endpoint;
 mod facts;
 pub mod parts;
 
@@ -94,10 +95,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     ended("the cameras", stop_cameras, LAST_TASKS).await;
     housekeeping.abort();
     house.store.close().await;
-    let endpoint = house.config.paths.state.join("endpoint");
-    if let Err(e) = std::fs::remove_file(endpoint) {
-        tracing::debug!(error = %e, "the endpoint file stays");
-    }
+    endpoint::withdraw(&house.config.paths.state);
     tracing::info!("stopped");
     anyhow::ensure!(healthy, "the index of the store is damaged; it is rebuilt from the journal at the next start");
     Ok(())
@@ -247,9 +245,7 @@ fn api_parts(house: &Arc<House>, signer: Signer, tokens: Arc<Tokens>, bucket: Op
 fn announce(house: &House) -> anyhow::Result<()> {
     let scheme = if house.config.http.tls_cert.as_os_str().is_empty() { "http" } else { "https" };
     let url = format!("{scheme}://{}", house.config.http.listen);
-    let endpoint = house.config.paths.state.join("endpoint");
-    let tmp = endpoint.with_extension("tmp");
-    std::fs::write(&tmp, &url).and_then(|()| std::fs::rename(&tmp, &endpoint)).context("writing the endpoint file")?;
+    endpoint::tell(&house.config.paths.state, &url);
     println!("listening {url}");
     std::io::stdout().flush().context("stdout")?;
     systemd::ready();

@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{Ended, print};
 use crate::imaging::{
-    encode::{self, GrayRows, RgbRows},
+    encode::{self, Chroma, GrayRows, RgbRows},
     synth,
 };
 
@@ -59,7 +59,7 @@ pub(super) fn sample(arguments: &Arguments) -> Ended {
     let out = &arguments.out;
     write(out, |file| match is_png(out) {
         true => encode::png(&mut RgbRows::new(&sample.photo), file),
-        false => encode::jpeg(&mut RgbRows::new(&sample.photo), file, JPEG_QUALITY),
+        false => encode::jpeg(&mut RgbRows::new(&sample.photo), file, JPEG_QUALITY, Chroma::Full),
     })?;
     write(&beside(out, ".mask.png"), |file| encode::png(&mut GrayRows::new(&sample.mask), file))?;
     fs::write(beside(out, ".truth.json"), format!("{:#}\n", serde_json::to_value(&sample.truth)?))?;

@@ -21,7 +21,6 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("inference.require", &["", "tensorrt", "cuda", "cpu"]),
     ("inference.precision", &["auto", "fp32", "fp16"]),
     ("quality.mode", &["gate", "report", "off"]),
-    ("reflections.method", &["auto", "off"]),
     ("enhance.scope", &["iris", "photo"]),
     ("retention.on_full", &["evict_uploaded", "reject"]),
     ("camera.NAME.kind", &["v4l", "folder", "synthetic"]),
@@ -230,7 +229,8 @@ impl Config {
         );
         f.need(!self.segment.model.is_empty(), "segment.model", "is empty; write auto, classical or a name of `irisd weights list`");
         f.need(!self.enhance.model.is_empty(), "enhance.model", "is empty; write auto, lanczos or a name of `irisd weights list`");
-        f.choice("reflections.method", "reflections.method", &self.reflections.method);
+        let method = &self.reflections.method;
+        f.need(!method.is_empty(), "reflections.method", "is empty; write auto, classical, off or a name of `irisd weights list`");
         f.within("enhance.scale", self.enhance.scale, 1, 4);
         f.within("enhance.tile", self.enhance.tile, 64, 1024);
     }
@@ -344,7 +344,7 @@ mod tests {
             max_gaze = 200
             min_lightness = 90
             [reflections]
-            method = "on"
+            method = ""
             [enhance]
             scale = 0
             tile = 7

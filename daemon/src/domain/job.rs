@@ -77,6 +77,10 @@ pub struct Artifacts {
     pub report_bytes: u64,
     /// The files still lie on this device (false once evicted).
     pub on_disk: bool,
+    /// The fingerprint of the pipeline that made them: a job of the same photo by the same pipeline may have them again. None: not
+    /// to be offered again.
+    #[serde(default)]
+    pub made_by: Option<super::ids::Sha256>,
 }
 
 /// A job row. Status, step and counters change only through [`super::transition::apply`].

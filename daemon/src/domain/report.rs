@@ -67,7 +67,18 @@ pub struct ReflectionFacts {
     pub area_px: u64,
     /// Made-up pixels / mask pixels, 0..1.
     pub synthetic_share: f64,
+    /// "radial", "network" or "off".
     pub method: String,
+    #[serde(default)]
+    pub model: Option<String>,
+    #[serde(default)]
+    pub model_sha256: Option<Sha256>,
+    /// The execution provider that really ran; null without a network.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// Why it is not what was asked for.
+    #[serde(default)]
+    pub fallback_reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -124,4 +135,7 @@ pub struct Report {
     pub step_ms: StepMs,
     pub processing_time_ms: u64,
     pub files: ReportFiles,
+    /// The pixels are those of an earlier run over the same photo; `step_ms` and `processing_time_ms` are that run's.
+    #[serde(default)]
+    pub cached: bool,
 }

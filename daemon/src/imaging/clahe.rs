@@ -1,66 +1,127 @@
 //! Contrast-limited adaptive histogram equalisation of the lightness (K. Zuiderveld, "Contrast Limited Adaptive Histogram
 //! Equalization", Graphics Gems IV, 1994; clip limit as OpenCV defines it).
 //!
-//! sRGB -> L*a*b* (D65); L goes through the equalising curve of its four nearest tiles, blended linearly; a and b stay, so colours keep
-//! their hue. In Lab a change of L alone adds one number to all of f(X), f(Y), f(Z): no Lab picture is ever made, memory is one curve
-//! (1 KiB) a tile.
+//! ```text
+//! picture --tiles--> histograms --clip, running sum--> a curve a tile
+//! each pixel: its lightness through the curves of the four nearest tiles, blended linearly
+//! ```
+//!
+//! Two of the four blends are the same for a whole row: they are made once a row, on curves instead of pixels. Colour ([`clahe_lab`])
+//! works on L of L*a*b*, see `lab`; grey pictures and planes ([`clahe_gray`]) on their levels. Memory: a curve (1 KiB) a tile.
 
-use std::sync::OnceLock;
+mod lab;
 
 use rayon::prelude::*;
 
-use super::raster::Rgb;
+use self::lab::{CHUNK, Lab, LightnessBins};
+use super::{
+    raster::{Gray, Rgb},
+    wide::wide,
+};
 
-/// Levels of a histogram; curves are read between them, so results are not limited to 256 steps.
+/// Levels of a histogram; colour reads curves between them, so results are not limited to 256 steps.
 const BINS: usize = 256;
 /// A tile has at least this side, px: fewer pixels make a curve out of noise. Small pictures get a coarser grid.
 const MIN_TILE: usize = 8;
-/// Steps of the tables for the cube root and the sRGB curve, read linearly between them: error below 1/20 of a level.
-const STEPS: usize = 4096;
 
-/// In place. `clip`: OpenCV's clipLimit, a bin holds at most `clip` x the mean bin (2.0 is usual; 0 and below: no limit).
-/// `grid`: tiles along each side (8 is usual). A constant picture stays constant; any size works.
+/// New lightness of each bin, 0..=1.
+type Curve = [f32; BINS];
+
+/// In place, colours keep their a and b. `clip`: OpenCV's clipLimit, a bin holds at most `clip` x the mean bin (2.0 is usual; 0 and
+/// below: no limit). `grid`: tiles along each side (8 is usual). A constant picture stays constant; any size works.
 pub fn clahe_lab(rgb: &mut Rgb, clip: f32, grid: usize) {
     if rgb.data.is_empty() {
         return;
     }
-    let tables = Tables::get();
-    let columns = Axis::new(rgb.width, grid);
-    let rows = Axis::new(rgb.height, grid);
-    let curves: Vec<Curve> = (0..rows.tiles * columns.tiles)
-        .into_par_iter()
-        .map(|i| {
-            let (ys, xs) = (rows.span(i / columns.tiles), columns.span(i % columns.tiles));
-            let mut bins = [0f32; BINS];
-            for y in ys {
-                for px in rgb.row(y)[xs.start * 3..xs.end * 3].chunks_exact(3) {
-                    let lightness = tables.lightness(tables.f(tables.linear(px)[1]));
-                    bins[(lightness * (BINS - 1) as f32 + 0.5) as usize] += 1.0;
-                }
-            }
-            equalise(bins, clip)
-        })
-        .collect();
-
+    let tiles = Grid::new(rgb.width, rgb.height, grid);
+    let bins = LightnessBins::get();
+    let curves = tiles.curves(clip, |y, xs, counts| bins.count(&rgb.row(y)[xs.start * 3..xs.end * 3], counts));
+    let columns = tiles.columns.all_between();
     let width = rgb.width;
-    rgb.data.par_chunks_exact_mut(width * 3).enumerate().for_each(|(y, row)| {
-        let (top, bottom, down) = rows.between(y);
-        for (x, px) in row.chunks_exact_mut(3).enumerate() {
-            let (left, right, along) = columns.between(x);
-            let xyz = tables.linear(px);
-            let f = xyz.map(|v| tables.f(v));
-            let lightness = tables.lightness(f[1]);
-            let at = |row: usize, column: usize| curves[row * columns.tiles + column].at(lightness);
-            let (upper, lower) = (mix(at(top, left), at(top, right), along), mix(at(bottom, left), at(bottom, right), along));
-            // L* = 116 f(Y) - 16, and a, b are differences of f: all three move together.
-            let shift = (mix(upper, lower, down) - lightness) * 100.0 / 116.0;
-            px.copy_from_slice(&tables.srgb(f.map(|v| v + shift)));
-        }
-    });
+    rgb.data.par_chunks_exact_mut(width * 3).enumerate().for_each_init(
+        || (vec![[0.0; BINS]; tiles.columns.tiles], Box::<Lab>::default()),
+        |(row_curves, lab), (y, row)| {
+            tiles.blend_down(&curves, y, row_curves);
+            for (chunk, columns) in row.chunks_mut(CHUNK * 3).zip(columns.chunks(CHUNK)) {
+                lab.read(chunk);
+                lab.change_lightness(columns, |(left, right, share), lightness| {
+                    mix(between_bins(&row_curves[*left], lightness), between_bins(&row_curves[*right], lightness), *share)
+                });
+                lab.write(chunk);
+            }
+        },
+    );
+}
+
+/// In place, on the levels themselves: a grey picture, or any plane. Otherwise as [`clahe_lab`]; within one level of OpenCV's CLAHE
+/// wherever the sides are multiples of the grid (a test of `make bench-pixels`).
+pub fn clahe_gray(gray: &mut Gray, clip: f32, grid: usize) {
+    if gray.data.is_empty() {
+        return;
+    }
+    let tiles = Grid::new(gray.width, gray.height, grid);
+    let curves = tiles.curves(clip, |y, xs, counts| count_levels(&gray.row(y)[xs], counts));
+    let gaps = tiles.columns.gaps();
+    let width = gray.width;
+    gray.data.par_chunks_exact_mut(width).enumerate().for_each_init(
+        || (vec![[0.0; BINS]; tiles.columns.tiles], vec![[Step::default(); BINS]; tiles.columns.tiles]),
+        |(row_curves, steps), (y, row)| {
+            tiles.blend_down(&curves, y, row_curves);
+            for (i, steps) in steps.iter_mut().enumerate() {
+                into_steps(&row_curves[i], &row_curves[(i + 1).min(tiles.columns.tiles - 1)], steps);
+            }
+            for gap in &gaps {
+                map_levels(&mut row[gap.pixels.clone()], &steps[gap.left], gap.share, gap.growth);
+            }
+        },
+    );
 }
 
 fn mix(a: f32, b: f32, share: f32) -> f32 {
     a + (b - a) * share
+}
+
+/// `lightness`: 0..=1.
+#[inline(always)]
+fn between_bins(curve: &Curve, lightness: f32) -> f32 {
+    let place = lightness * (BINS - 1) as f32;
+    let bin = (place as usize).min(BINS - 2);
+    mix(curve[bin], curve[bin + 1], place - bin as f32)
+}
+
+struct Grid {
+    columns: Axis,
+    rows: Axis,
+}
+
+impl Grid {
+    fn new(width: usize, height: usize, grid: usize) -> Self {
+        Self { columns: Axis::new(width, grid), rows: Axis::new(height, grid) }
+    }
+
+    /// A curve for each tile, row by row. `count(y, columns, counts)` counts the pixels of a piece of a row.
+    fn curves(&self, clip: f32, count: impl Fn(usize, std::ops::Range<usize>, &mut Counts) + Sync) -> Vec<Curve> {
+        let tiles = self.rows.tiles * self.columns.tiles;
+        let curve = |i: usize| {
+            let mut counts = Counts::default();
+            for y in self.rows.span(i / self.columns.tiles) {
+                count(y, self.columns.span(i % self.columns.tiles), &mut counts);
+            }
+            equalise(counts.sum(), clip)
+        };
+        (0..tiles).into_par_iter().map(curve).collect()
+    }
+
+    /// The curves of row `y` of the picture, one for each column of tiles.
+    fn blend_down(&self, curves: &[Curve], y: usize, out: &mut [Curve]) {
+        let (top, bottom, share) = self.rows.between(y);
+        let row = |row: usize| &curves[row * self.columns.tiles..(row + 1) * self.columns.tiles];
+        for ((out, a), b) in out.iter_mut().zip(row(top)).zip(row(bottom)) {
+            for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
+                *out = mix(*a, *b, share);
+            }
+        }
+    }
 }
 
 /// One side of the grid.
@@ -84,18 +145,68 @@ impl Axis {
         let first = place as usize;
         (first, (first + 1).min(self.tiles - 1), place - first as f32)
     }
+
+    /// [`Axis::between`] of every pixel.
+    fn all_between(&self) -> Vec<(usize, usize, f32)> {
+        (0..self.px).map(|at| self.between(at)).collect()
+    }
+
+    /// The stretches between tile centres, and those before the first and behind the last, in order.
+    fn gaps(&self) -> Vec<Gap> {
+        let mut gaps: Vec<Gap> = Vec::new();
+        for (at, (left, _, share)) in self.all_between().into_iter().enumerate() {
+            match gaps.last_mut() {
+                Some(gap) if gap.left == left && (gap.share > 0.0) == (share > 0.0) => gap.pixels.end = at + 1,
+                _ => {
+                    let growth = if share > 0.0 { self.tiles as f32 / self.px as f32 } else { 0.0 };
+                    gaps.push(Gap { left, pixels: at..at + 1, share, growth });
+                }
+            }
+        }
+        gaps
+    }
 }
 
-/// New lightness for each bin, 0..1.
-struct Curve([f32; BINS]);
+/// Pixels that lie between the centres of the same two tiles.
+struct Gap {
+    left: usize,
+    pixels: std::ops::Range<usize>,
+    /// Of the right tile, at the first pixel, and what it grows by a pixel.
+    share: f32,
+    growth: f32,
+}
 
-impl Curve {
-    /// `lightness`: 0..=1.
-    fn at(&self, lightness: f32) -> f32 {
-        let place = lightness * (BINS - 1) as f32;
-        let bin = (place as usize).min(BINS - 2);
-        mix(self.0[bin], self.0[bin + 1], place - bin as f32)
+/// Pixels of each bin, in four counters: neighbours are alike, and one counter would have to wait for itself.
+struct Counts([[u32; BINS]; 4]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([[0; BINS]; 4])
     }
+}
+
+impl Counts {
+    #[inline(always)]
+    fn add(&mut self, bins: [u8; 4]) {
+        for (counter, bin) in self.0.iter_mut().zip(bins) {
+            counter[usize::from(bin)] += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn add_one(&mut self, bin: u8) {
+        self.0[0][usize::from(bin)] += 1;
+    }
+
+    fn sum(&self) -> [f32; BINS] {
+        std::array::from_fn(|bin| self.0.iter().map(|counter| counter[bin]).sum::<u32>() as f32)
+    }
+}
+
+fn count_levels(levels: &[u8], counts: &mut Counts) {
+    let (fours, rest) = levels.as_chunks::<4>();
+    fours.iter().for_each(|four| counts.add(*four));
+    rest.iter().for_each(|level| counts.add_one(*level));
 }
 
 /// The clipped histogram's running sum; what was clipped is spread evenly over all bins.
@@ -108,65 +219,40 @@ fn equalise(mut bins: [f32; BINS], clip: f32) -> Curve {
         bins.iter_mut().for_each(|n| *n = n.min(limit) + excess / BINS as f32);
     }
     let mut sum = 0.0;
-    Curve(bins.map(|n| {
+    bins.map(|n| {
         sum += n;
         (sum / total).min(1.0)
-    }))
+    })
 }
 
-/// sRGB (IEC 61966-2-1) to X/Xn, Y/Yn, Z/Zn under D65, rows scaled to sum to 1, and back.
-const TO_XYZ: [[f32; 3]; 3] = [[0.433_953, 0.376_219, 0.189_828], [0.212_671, 0.715_16, 0.072_169], [0.017_758, 0.109_477, 0.872_766]];
-const FROM_XYZ: [[f32; 3]; 3] =
-    [[3.079_933, -1.537_15, -0.542_782], [-0.921_235, 1.875_991, 0.045_244], [0.052_891, -0.204_043, 1.151_152]];
-
-struct Tables {
-    linear: [f32; 256],
-    f: Vec<f32>,
-    encoded: Vec<f32>,
+/// A level's new value by the tile on the left, and how far the tile on the right is from it; both in 1/64 levels.
+#[derive(Debug, Clone, Copy, Default)]
+struct Step {
+    left: i16,
+    more: i16,
 }
 
-impl Tables {
-    fn get() -> &'static Self {
-        static TABLES: OnceLock<Tables> = OnceLock::new();
-        TABLES.get_or_init(|| {
-            let steps = |curve: fn(f64) -> f64| (0..=STEPS + 1).map(|i| curve(i as f64 / STEPS as f64) as f32).collect();
-            Tables {
-                linear: std::array::from_fn(|i| {
-                    let v = i as f64 / 255.0;
-                    (if v <= 0.040_45 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }) as f32
-                }),
-                f: steps(|t| if t > 216.0 / 24389.0 { t.cbrt() } else { t * 841.0 / 108.0 + 4.0 / 29.0 }),
-                encoded: steps(|t| 255.0 * if t <= 0.003_130_8 { t * 12.92 } else { 1.055 * t.powf(1.0 / 2.4) - 0.055 }),
-            }
-        })
-    }
-
-    fn linear(&self, px: &[u8]) -> [f32; 3] {
-        let [r, g, b] = [px[0], px[1], px[2]].map(|v| self.linear[usize::from(v)]);
-        TO_XYZ.map(|m| m[0] * r + m[1] * g + m[2] * b)
-    }
-
-    /// CIE's f(t), t in 0..=1.
-    fn f(&self, t: f32) -> f32 {
-        read(&self.f, t)
-    }
-
-    /// L* / 100, 0..=1.
-    fn lightness(&self, fy: f32) -> f32 {
-        (1.16 * fy - 0.16).clamp(0.0, 1.0)
-    }
-
-    fn srgb(&self, f: [f32; 3]) -> [u8; 3] {
-        let xyz = f.map(|v| if v > 6.0 / 29.0 { v * v * v } else { (v - 4.0 / 29.0) * 108.0 / 841.0 });
-        FROM_XYZ.map(|m| (read(&self.encoded, m[0] * xyz[0] + m[1] * xyz[1] + m[2] * xyz[2]) + 0.5) as u8)
+fn into_steps(left: &Curve, right: &Curve, steps: &mut [Step; BINS]) {
+    for ((step, left), right) in steps.iter_mut().zip(left).zip(right) {
+        let level = |lightness: f32| (lightness * 255.0 * 64.0 + 0.5) as i16;
+        let (left, right) = (level(*left), level(*right));
+        *step = Step { left, more: right - left };
     }
 }
 
-/// A table over 0..=1, read linearly; outside it ends.
-fn read(table: &[f32], t: f32) -> f32 {
-    let place = t.clamp(0.0, 1.0) * STEPS as f32;
-    let step = place as usize;
-    mix(table[step], table[step + 1], place - step as f32)
+wide! {
+    /// `share`: of the right tile at the first pixel; `growth`: what it grows by a pixel.
+    fn map_levels(levels: &mut [u8], steps: &[Step; BINS], share: f32, growth: f32) {
+        // In 2^-30: even the widest stretch ends where it should.
+        let one = (1u32 << 30) as f32;
+        let (mut at, growth) = ((share * one) as i32, (growth * one) as i32);
+        for level in levels {
+            let step = steps[usize::from(*level)];
+            let value = i32::from(step.left) + ((i32::from(step.more) * (at >> 16)) >> 14);
+            *level = ((value + 32) >> 6) as u8;
+            at += growth;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -181,19 +267,6 @@ mod tests {
             }
         }
         rgb
-    }
-
-    #[test]
-    fn a_change_of_nothing_gives_every_colour_back() {
-        let tables = Tables::get();
-        for r in (0..=255).step_by(15) {
-            for g in (0..=255).step_by(15) {
-                for b in (0..=255).step_by(15) {
-                    let px = [r as u8, g as u8, b as u8];
-                    assert_eq!(tables.srgb(tables.linear(&px).map(|v| tables.f(v))), px);
-                }
-            }
-        }
     }
 
     #[test]
@@ -235,5 +308,24 @@ mod tests {
             assert_eq!(rgb.data.len(), w * h * 3);
         }
         clahe_lab(&mut Rgb::new(0, 0), 2.0, 8);
+    }
+
+    #[test]
+    fn a_plane_of_levels_is_within_a_level_of_the_same_thing_done_slowly() {
+        for (w, h) in [(64, 64), (67, 41), (8, 200), (5, 5)] {
+            let mut gray = Gray { width: w, height: h, data: (0..w * h).map(|i| (i * 37 % 101 + i / w) as u8).collect() };
+            let before = gray.clone();
+            clahe_gray(&mut gray, 2.0, 8);
+            let tiles = Grid::new(w, h, 8);
+            let curves = tiles.curves(2.0, |y, xs, counts| count_levels(&before.row(y)[xs], counts));
+            for y in 0..h {
+                for x in 0..w {
+                    let ((left, right, along), (top, bottom, down)) = (tiles.columns.between(x), tiles.rows.between(y));
+                    let at = |row: usize, column: usize| curves[row * tiles.columns.tiles + column][usize::from(before.px(x, y))];
+                    let want = mix(mix(at(top, left), at(top, right), along), mix(at(bottom, left), at(bottom, right), along), down);
+                    assert!((f32::from(gray.px(x, y)) - want * 255.0).abs() < 0.6, "{w}x{h} ({x}, {y})");
+                }
+            }
+        }
     }
 }

@@ -1,26 +1,29 @@
 //! Pictures to files, row by row: a 4x result of a 12 MP photo (576 MB) is never held whole.
 //!
-//! JPEG (ITU-T T.81, baseline): 4:4:4 from quality [`FULL_CHROMA_FROM`] on, because the pigment spots and fibres of an iris are fine
-//! colour detail that 4:2:0 smears over two pixels; 4:2:0 below (thumbnails). An sRGB profile is embedded (ICC.1, APP2).
+//! JPEG: see [`jpeg`]. Colour keeps its full resolution (4:4:4) from quality [`FULL_CHROMA_FROM`] on, because the pigment spots and
+//! fibres of an iris are fine colour detail that 4:2:0 smears over two pixels; an enlarged picture has no colour detail that 4:2:0 could
+//! lose (docs/decisions/0023-chroma-of-enlarged-pictures.md).
 //! PNG (ISO/IEC 15948): grey or RGB, 8 bits, Up filter: masks are flat, and a row mostly repeats the one above.
 
+mod jpeg;
+
 use std::{
-    cell::RefCell,
     io::{self, Write},
     sync::OnceLock,
 };
 
-use jpeg_encoder::{Encoder, EncodingError, ImageBuffer, JpegColorType, SamplingFactor, rgb_to_ycbcr};
 use moxcms::ColorProfile;
 
 use super::raster::{Gray, Rgb, Rows};
 
-/// Largest side that a JPEG can say, px.
-pub const JPEG_MAX_SIDE: usize = u16::MAX as usize;
-/// Quality (1..=100) from which colour keeps its full resolution.
+pub use self::jpeg::{Chroma, JPEG_MAX_SIDE, jpeg};
+
+/// Quality (1..=100) from which the colour of a photo keeps its full resolution.
 pub const FULL_CHROMA_FROM: u8 = 90;
 /// Rows gathered before they go through the PNG's deflate and out, bytes.
 const PNG_BUFFER_BYTES: usize = 64 << 10;
+/// Rows of a PNG made at a time: enough work for every core.
+const PNG_ROWS: usize = 64;
 
 /// A whole RGB picture as rows.
 pub struct RgbRows<'a> {
@@ -78,27 +81,16 @@ impl Rows for GrayRows<'_> {
     }
 }
 
-/// Writes a JPEG. `quality`: 1..=100. Memory: 16 rows. Errors: the writer's, or `InvalidInput` for a side of 0 or above
-/// [`JPEG_MAX_SIDE`]. `out` gets small writes: hand in a `BufWriter` for a file, and flush it.
-pub fn jpeg(rows: &mut dyn Rows, out: impl Write, quality: u8) -> io::Result<()> {
-    let (width, height) = (rows.width(), rows.height());
-    let side = |px: usize| match u16::try_from(px) {
-        Ok(px) if px > 0 => Ok(px),
-        _ => Err(invalid(format!("a JPEG cannot be {width}x{height} px: a side has 1 to {JPEG_MAX_SIDE} px"))),
-    };
-    let (w, h) = (side(width)?, side(height)?);
-    let color = match rows.channels() {
-        1 => JpegColorType::Luma,
-        _ => JpegColorType::Ycbcr,
-    };
-    let mut encoder = Encoder::new(out, quality.clamp(1, 100));
-    encoder.set_sampling_factor(if quality >= FULL_CHROMA_FROM { SamplingFactor::F_1_1 } else { SamplingFactor::F_2_2 });
-    if color == JpegColorType::Ycbcr {
-        encoder.add_icc_profile(srgb_profile()).map_err(encoding)?;
+impl Chroma {
+    /// Of a photo at its own size.
+    pub fn of(quality: u8) -> Self {
+        if quality >= FULL_CHROMA_FROM { Chroma::Full } else { Chroma::Half }
     }
-    let row = vec![0; width * rows.channels()];
-    let source = OneByOne { size: (w, h), color, state: RefCell::new(State { rows, row, made: 0 }) };
-    encoder.encode_image(source).map_err(encoding)
+
+    /// Of a picture that was made `factor` times larger.
+    pub fn enlarged(quality: u8, factor: usize) -> Self {
+        if factor >= 2 { Chroma::Half } else { Chroma::of(quality) }
+    }
 }
 
 /// [`jpeg`] of a whole picture into memory: thumbnails, previews, tests.
@@ -107,7 +99,7 @@ pub fn jpeg(rows: &mut dyn Rows, out: impl Write, quality: u8) -> io::Result<()>
 /// Where a side is 0 or above [`JPEG_MAX_SIDE`].
 pub fn jpeg_bytes(rgb: &Rgb, quality: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
-    jpeg(&mut RgbRows::new(rgb), &mut bytes, quality).expect("memory takes every write, and the sides are a JPEG's");
+    jpeg(&mut RgbRows::new(rgb), &mut bytes, quality, Chroma::of(quality)).expect("memory takes every write, and the sides are a JPEG's");
     bytes
 }
 
@@ -161,10 +153,13 @@ fn png_rows(rows: &mut dyn Rows, out: impl Write) -> io::Result<()> {
     encoder.set_filter(png::Filter::Up);
     let mut writer = encoder.write_header()?;
     let mut stream = writer.stream_writer_with_size(PNG_BUFFER_BYTES)?;
-    let mut row = vec![0; width * rows.channels()];
-    for _ in 0..height {
-        rows.next_row(&mut row);
-        stream.write_all(&row)?;
+    let mut some = vec![0; PNG_ROWS.min(height) * width * rows.channels()];
+    let mut left = height * width * rows.channels();
+    while left > 0 {
+        let now = left.min(some.len());
+        rows.next_rows(&mut some[..now]);
+        stream.write_all(&some[..now])?;
+        left -= now;
     }
     stream.finish()?;
     writer.finish()?;
@@ -177,62 +172,8 @@ fn srgb_profile() -> &'static [u8] {
     PROFILE.get_or_init(|| ColorProfile::new_srgb().encode().expect("the built-in profile can be written: a test does"))
 }
 
-/// Rows as jpeg-encoder asks for them: by number, rising, the last one repeated to fill its block.
-struct OneByOne<'a> {
-    size: (u16, u16),
-    color: JpegColorType,
-    state: RefCell<State<'a>>,
-}
-
-struct State<'a> {
-    rows: &'a mut dyn Rows,
-    row: Vec<u8>,
-    /// Rows taken so far; `row` holds the last of them.
-    made: usize,
-}
-
-impl ImageBuffer for OneByOne<'_> {
-    fn get_jpeg_color_type(&self) -> JpegColorType {
-        self.color
-    }
-
-    fn width(&self) -> u16 {
-        self.size.0
-    }
-
-    fn height(&self) -> u16 {
-        self.size.1
-    }
-
-    fn fill_buffers(&self, y: u16, buffers: &mut [Vec<u8>; 4]) {
-        let mut state = self.state.borrow_mut();
-        let State { rows, row, made } = &mut *state;
-        while *made <= usize::from(y) {
-            rows.next_row(row);
-            *made += 1;
-        }
-        if self.color == JpegColorType::Luma {
-            buffers[0].extend_from_slice(row);
-            return;
-        }
-        for px in row.chunks_exact(3) {
-            let (y, cb, cr) = rgb_to_ycbcr(px[0], px[1], px[2]);
-            buffers[0].push(y);
-            buffers[1].push(cb);
-            buffers[2].push(cr);
-        }
-    }
-}
-
 fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
-}
-
-fn encoding(e: EncodingError) -> io::Error {
-    match e {
-        EncodingError::IoError(e) => e,
-        other => invalid(other.to_string()),
-    }
 }
 
 #[cfg(test)]
@@ -306,7 +247,7 @@ mod tests {
                 panic!("no row is asked for");
             }
         }
-        let e = jpeg(&mut Wide, io::sink(), 95).unwrap_err();
+        let e = jpeg(&mut Wide, io::sink(), 95, Chroma::Full).unwrap_err();
         assert!(e.to_string().contains("65535"), "{e}");
     }
 
@@ -322,7 +263,7 @@ mod tests {
             }
         }
         let rgb = picture(64, 64);
-        assert_eq!(jpeg(&mut RgbRows::new(&rgb), Full, 95).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(jpeg(&mut RgbRows::new(&rgb), Full, 95, Chroma::Full).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(png(&mut RgbRows::new(&rgb), Full).unwrap_err().kind(), io::ErrorKind::StorageFull);
     }
 }

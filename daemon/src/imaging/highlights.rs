@@ -3,6 +3,8 @@
 //! A highlight is white (the lamp's colour, not the iris'), far brighter than what lies around it, and has a steep edge. So the measure
 //! is min(R, G, B) above its local median: pale blue or hazel texture is bright in one channel, never in all three, and sclera is left
 //! out because only the mask's inside counts. Two thresholds (hysteresis): a core that nothing but a lamp makes, grown into its flare.
+//! Both follow the eye: in a pale grey iris the fibres themselves rise far above their median, so what counts is the rise in terms of the
+//! texture's own spread, and that is taken from its dark half, which no lamp touches.
 
 use super::{
     geometry,
@@ -14,24 +16,27 @@ use crate::domain::report::Ellipse;
 /// What was found; nothing of it lies outside the mask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Highlights {
-    /// 255 = highlight with its halo, on the limbus' bounding box; empty (0 x 0) where the limbus lies off the photo.
+    /// 255 = highlight with its flare, on the limbus' bounding box; empty (0 x 0) where the limbus lies off the photo.
     pub map: Region,
     /// Separate highlights.
     pub count: u32,
-    /// px of the photo, halo included.
+    /// px of the photo.
     pub area_px: u64,
 }
 
 /// Above the local median, levels of 255: nothing but a lamp.
-const CORE_RISE: i32 = 70;
+const CORE_RISE: f32 = 70.0;
+/// The same in spreads of the texture (median less 10th percentile).
+const CORE_SPREADS: f32 = 3.0;
 /// The core's own level in the darkest channel.
-const CORE_LEVEL: i32 = 140;
-/// Flare around a core.
-const FLARE_RISE: i32 = 28;
+const CORE_LEVEL: u8 = 160;
+/// As good as burnt out: a core whatever the texture, if it rises at all.
+const BURNT: (u8, f32) = (215, 40.0);
+/// Flare around a core, levels and spreads.
+const FLARE_RISE: f32 = 26.0;
+const FLARE_SPREADS: f32 = 1.0;
 /// How far flare reaches from its core, in limbus radii.
 const FLARE_REACH: f64 = 0.10;
-/// The soft edge that sharpening and JPEG leave around a highlight, in limbus radii; never less than a px.
-const HALO: f64 = 0.012;
 /// Smaller than this, in limbus areas, is noise or texture: 4 px on an iris of 200 px.
 const MIN_AREA: f64 = 1.0 / 8000.0;
 /// Beyond this radius (of the limbus') bright means sclera more often than lamp.
@@ -44,13 +49,16 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     };
     let radius = geometry::radius(limbus);
     let rise = window.rise(radius);
+    let spread = window.spread(&rise);
     let (w, h) = (window.width, window.height);
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
     for (i, rise) in rise.iter().enumerate().filter(|(i, _)| window.inside[*i]) {
-        if *rise >= FLARE_RISE {
+        let (rise, spread, white) = (*rise as f32, spread[usize::from(window.in_pupil[i])], window.white[i]);
+        if rise >= FLARE_RISE.max(FLARE_SPREADS * spread) {
             flare.data[i] = 255;
-            if *rise >= CORE_RISE && i32::from(window.white[i]) >= CORE_LEVEL {
+            let stands_out = white >= CORE_LEVEL && rise >= CORE_RISE.max(CORE_SPREADS * spread);
+            if stands_out || (white >= BURNT.0 && rise >= BURNT.1) {
                 core.data[i] = 255;
             }
         }
@@ -59,12 +67,7 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     for (f, r) in flare.data.iter_mut().zip(&reach.data) {
         *f &= *r;
     }
-    let (kept, count) = window.judge(&flare, &core, limbus, radius);
-    let halo = (radius * HALO).round().max(1.0) as usize;
-    let mut map = mask::dilate(&kept, halo);
-    for (m, inside) in map.data.iter_mut().zip(&window.inside) {
-        *m = if *inside { *m } else { 0 };
-    }
+    let (map, count) = window.judge(&flare, &core, limbus, radius);
     let area_px = map.count_inside() as u64;
     Highlights { map: Region { x: window.x, y: window.y, gray: map }, count, area_px }
 }
@@ -141,6 +144,22 @@ impl Window {
                 i32::from(self.white[i]) - medians[c][usize::from(self.in_pupil[i])]
             })
             .collect()
+    }
+
+    /// How far the dark tenth of the iris' and of the pupil's own texture lies below its median, levels.
+    fn spread(&self, rise: &[i32]) -> [f32; 2] {
+        let mut histograms = [[0u32; 256]; 2];
+        for (i, rise) in rise.iter().enumerate().filter(|(i, _)| self.inside[*i]) {
+            histograms[usize::from(self.in_pupil[i])][(-rise).clamp(0, 255) as usize] += 1;
+        }
+        histograms.map(|h| {
+            let (tenth, mut seen) = (h.iter().sum::<u32>() / 10, 0);
+            let reached = h.iter().rposition(|n| {
+                seen += n;
+                seen > tenth
+            });
+            reached.unwrap_or(0) as f32
+        })
     }
 
     /// The flares that have a core of some size and are not a sliver of sclera along the rim; and how many they are.
@@ -227,7 +246,7 @@ mod tests {
         spot(&mut photo, 127, 90, 7);
         let h = find(&photo, &limbus, Some(&pupil), &mask);
         assert_eq!(h.count, 2);
-        assert!(h.area_px >= 11 * 11 + 15 * 15 && h.area_px < 700, "{}", h.area_px);
+        assert!(h.area_px >= 11 * 11 + 15 * 15 && h.area_px < 380, "{}", h.area_px);
         for (x, y) in [(60, 110), (55, 105), (127, 90), (120, 83), (134, 97)] {
             assert_eq!(h.map.gray.px(x - h.map.x, y - h.map.y), 255, "{x} {y}");
         }

@@ -10,7 +10,8 @@
 //! lie along the front's normal and at the same distance from the edge; every neighbour is carried on along its gradient. Work and
 //! memory are those of the hole's bounding box, not of the photo.
 
-pub mod radial;
+pub mod fibres;
+pub mod membrane;
 
 use std::{cmp::Ordering, collections::BinaryHeap};
 

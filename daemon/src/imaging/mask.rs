@@ -27,6 +27,17 @@ impl Region {
         }
         out
     }
+
+    /// With `by` px around its inside (a square window); may hang over the photo's right and lower edge.
+    pub fn widened(&self, by: usize) -> Self {
+        let (left, top) = (by.min(self.x), by.min(self.y));
+        let mut gray = Gray::new(self.gray.width + left + by, self.gray.height + top + by);
+        for y in 0..self.gray.height {
+            let at = (y + top) * gray.width + left;
+            gray.data[at..at + self.gray.width].copy_from_slice(self.gray.row(y));
+        }
+        Self { x: self.x - left, y: self.y - top, gray: dilate(&gray, by) }
+    }
 }
 
 /// Widths of soft edges, px of the photo.

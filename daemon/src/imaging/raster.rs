@@ -98,4 +98,9 @@ pub trait Rows {
     fn channels(&self) -> usize;
     /// Writes the next row (`width * channels` bytes) into `out`.
     fn next_row(&mut self, out: &mut [u8]);
+    /// Writes the next rows into `out`, whose length says how many; no more than are left. What makes rows together is faster so.
+    fn next_rows(&mut self, out: &mut [u8]) {
+        let row = self.width() * self.channels();
+        out.chunks_exact_mut(row).for_each(|row| self.next_row(row));
+    }
 }

@@ -10,6 +10,7 @@
 mod camera;
 mod face;
 mod iris;
+pub mod lamps;
 mod maths;
 mod scene;
 mod strokes;
@@ -54,19 +55,24 @@ pub struct Truth {
 pub fn eye(seed: u64, width: usize, height: usize) -> Sample {
     let (width, height) = (width.max(16), height.max(16));
     let scene = Scene::new(seed, width, height);
-    let (lashes, vessels) = rayon::join(|| strokes::lashes(&scene, width, height, seed), || strokes::vessels(&scene, width, height, seed));
+    draw(&scene, seed, scene.seed, width, height)
+}
+
+/// `grain`: seed of the sensor's noise.
+fn draw(scene: &Scene, seed: u64, grain: u32, width: usize, height: usize) -> Sample {
+    let (lashes, vessels) = rayon::join(|| strokes::lashes(scene, width, height, seed), || strokes::vessels(scene, width, height, seed));
     let (mut photo, mut mask) = (Rgb::new(width, height), Gray::new(width, height));
     photo.data.par_chunks_exact_mut(width * 3).zip(mask.data.par_chunks_exact_mut(width)).enumerate().for_each(|(y, (row, mask))| {
         for (x, (px, inside)) in row.chunks_exact_mut(3).zip(mask).enumerate() {
             let at = y * width + x;
             let layer = |layer: &Gray| f32::from(layer.data[at]) / 255.0;
-            let (colour, visible) = point(&scene, x as f32 + 0.5, y as f32 + 0.5, layer(&lashes), layer(&vessels));
+            let (colour, visible) = point(scene, x as f32 + 0.5, y as f32 + 0.5, layer(&lashes), layer(&vessels));
             px.copy_from_slice(&colour.map(|v| (v.clamp(0.0, 1.0) * 255.0 + 0.5) as u8));
             *inside = (visible * 255.0 + 0.5) as u8;
         }
     });
-    let photo = camera::expose(photo, scene.seed);
-    let truth = truth(seed, &scene, &mask);
+    let photo = camera::expose(photo, grain);
+    let truth = truth(seed, scene, &mask);
     Sample { photo, mask, truth }
 }
 

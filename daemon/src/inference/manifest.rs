@@ -72,6 +72,18 @@ pub struct OutputPort {
     pub name: String,
     /// N C H W; 0: free.
     pub shape: [usize; 4],
+    /// The values that are black and white; None: those of the input.
+    #[serde(default)]
+    pub range: Option<[f32; 2]>,
+}
+
+/// The second input of a network of the role reflections: N x 1 x H x W. Without it the mask is the fourth channel of the input.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskPort {
+    pub name: String,
+    /// The values of a pixel that is known and of one that is to be filled.
+    pub range: [f32; 2],
 }
 
 /// One row of the manifest.
@@ -84,15 +96,32 @@ pub struct ModelRow {
     pub file: String,
     pub sha256: Sha256,
     pub input: InputPort,
+    #[serde(default)]
+    pub mask: Option<MaskPort>,
     pub output: OutputPort,
     /// Output side / input side.
     pub scale: usize,
+    /// px around a tile's core that the network must see and that are not kept (role enhancement).
+    #[serde(default = "overlap")]
+    pub overlap: usize,
+    /// Tiles in one run where a GPU provider runs the network; on the CPU it is always one (docs/enhance.md).
+    #[serde(default = "batch")]
+    pub batch: usize,
     /// What the process grows by while it runs, MB: an estimate.
     pub memory_mb: u32,
     /// In the package; else made by weights/fetch.sh.
     pub ships: bool,
     pub licence: String,
     pub source: String,
+}
+
+/// px; for a network of which nobody said how far it sees.
+const fn overlap() -> usize {
+    24
+}
+
+const fn batch() -> usize {
+    1
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,9 +211,16 @@ impl ModelRow {
             name: self.name.clone(),
             file,
             input: self.input.name.clone(),
+            mask: self.mask.as_ref().map(|m| m.name.clone()),
             output: self.output.name.clone(),
-            canary: vec![or(n, 1), or(c, 3), or(h, CANARY), or(w, CANARY)],
+            canary: vec![or(n, 1), or(c, 3) + usize::from(self.mask.is_some()), or(h, CANARY), or(w, CANARY)],
+            plain: false,
         }
+    }
+
+    /// The output's values of black and white.
+    pub fn output_range(&self) -> [f32; 2] {
+        self.output.range.unwrap_or(self.input.range)
     }
 
     /// Shapes that the row itself states must be those that come out. Errors: ModelMismatch.

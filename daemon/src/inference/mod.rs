@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use crate::{
     domain::fault::Code,
-    ports::{Model, ModelError, ModelRuntime, RunsOn, Tensor},
+    ports::{Model, ModelError, ModelRuntime, ModelSpec, RunsOn, Tensor},
 };
 
 pub mod manifest;
@@ -146,6 +146,20 @@ impl Engine {
             (shown.state, shown.reason) = ("failed", Some(e.detail.clone()));
         }
         result
+    }
+
+    /// A copy of the network of its own, in fp32 and without TensorRT, for as long as the caller keeps it: the second try after an answer
+    /// that was no picture. The one exception to one copy a network; it is rare and short. Errors: as [`Engine::run`].
+    pub fn load_plain(&self, name: &str) -> Result<Box<dyn Model>, ModelError> {
+        let slot = self.slot(name)?;
+        let file = self.inner.manifest.verified(&slot.row)?;
+        let runtime = self.inner.runtime.as_ref().map_err(Clone::clone)?;
+        runtime.load(&ModelSpec { plain: true, ..slot.row.spec(file) })
+    }
+
+    /// Time that the loaded copy of a network has spent inside the library; zero where it is not loaded.
+    pub fn busy(&self, name: &str) -> Duration {
+        self.slot(name).map_or(Duration::ZERO, |slot| lock(&slot.session).model.as_ref().map_or(Duration::ZERO, |m| m.busy()))
     }
 
     /// What a network really runs on; it is loaded if need be.

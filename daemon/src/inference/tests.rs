@@ -6,7 +6,6 @@ use std::{
 };
 
 use super::*;
-use crate::ports::ModelSpec;
 
 #[derive(Default)]
 struct Counting {

@@ -1,8 +1,14 @@
 //! Step 4: the iris, larger. CLAHE and Lanczos, or a network by tiles; either way row by row into image.jpg.
 
+use std::{
+    io::{self, Write},
+    sync::mpsc,
+    thread,
+};
+
 use super::{
     Halt, Settings, Steps,
-    network::NetworkRows,
+    network::{Loaded, Network, Unmade},
     save::{Brake, Folder, JPEG_QUALITY, THUMB_PX},
     segment::Eye,
 };
@@ -13,8 +19,10 @@ use crate::{
         report::{EnhanceFacts, FileFacts, Rect},
     },
     imaging::{
-        clahe, encode, geometry,
-        raster::{Gray, Rgb},
+        clahe,
+        encode::{self, Chroma},
+        geometry,
+        raster::{Gray, Rgb, Rows},
         resize::{self, Lanczos},
     },
     inference::{
@@ -56,13 +64,16 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
     let (scale, mut reasons) = fitting(crop, settings.scale)?;
     steps.at(0.05)?;
     if let Some(row) = network {
-        match by_network(&part, row, scale, settings, engine, folder, steps)? {
+        match by_network(&part, row, scale, settings, engine, folder, steps) {
             Ok((image, mut facts)) => {
+                reasons.extend(facts.fallback_reason);
                 facts.fallback_reason = (!reasons.is_empty()).then(|| reasons.join("; "));
                 return Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) });
             }
-            Err(why) => {
+            Err(Unmade::Halt(halt)) => return Err(halt),
+            Err(Unmade::NoPicture(why)) => {
                 tracing::warn!(model = row.name, why, "Lanczos takes over");
+                steps.stand_in();
                 reasons.push(format!("{}: {why}", row.name));
             }
         }
@@ -72,7 +83,7 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
     steps.at(0.3)?;
     let brake = Brake::default();
     let mut rows = Lanczos::new(&part, scale as usize);
-    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY))?;
+    let image = folder.picture("image.jpg", &mut rows, &brake, steps, (0.3, 1.0), |rows, out| jpeg(rows, out, scale))?;
     let facts = EnhanceFacts {
         method: "clahe_lanczos".into(),
         model: None,
@@ -85,6 +96,10 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
         fallback_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
     };
     Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) })
+}
+
+fn jpeg(rows: &mut dyn Rows, out: &mut dyn Write, scale: u32) -> io::Result<()> {
+    encode::jpeg(rows, out, JPEG_QUALITY, Chroma::enlarged(JPEG_QUALITY, scale as usize))
 }
 
 /// The network to try, if any. A named one must be there.
@@ -101,13 +116,16 @@ fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Option<&'a Mode
                 let detail = format!("enhance.model names {name}, whose role is {}", row.role.name());
                 return Err(ModelError { code: Code::ModelMismatch, detail });
             }
-            engine.runs_on(name)?; // missing weights or a missing runtime are the device's fault, not a reason for another picture
-            Ok(Some(row))
+            // Missing weights or a missing runtime are the device's fault, not a reason for another picture.
+            match engine.runs_on(name) {
+                Err(e) if e.code != Code::ModelFailed => Err(e),
+                _ => Ok(Some(row)),
+            }
         }
     }
 }
 
-/// image.jpg by the network, or why not.
+/// image.jpg by the network, or why not. The encoder works on a thread of its own: while the network runs, the strip before is written.
 fn by_network(
     part: &Rgb,
     row: &ModelRow,
@@ -116,30 +134,38 @@ fn by_network(
     engine: &Engine,
     folder: &Folder,
     steps: &Steps<'_>,
-) -> Result<Result<(FileFacts, EnhanceFacts), String>, Halt> {
+) -> Result<(FileFacts, EnhanceFacts), Unmade> {
     if row.scale != scale as usize {
-        return Ok(Err(format!("it makes pictures {} times larger, not {scale} times", row.scale)));
+        return Err(Unmade::NoPicture(format!("it makes pictures {} times larger, not {scale} times", row.scale)));
     }
-    let runs_on = engine.runs_on(&row.name)?;
-    let brake = Brake::default();
-    let mut rows = NetworkRows::new(part, row, engine, (settings.tile as usize, runs_on.provider != "cpu"), steps, &brake);
-    // The network's tiles report their own progress: the rows that it has made already cost nothing.
-    let written = folder.picture("image.jpg", &mut rows, &brake, steps, (0.05, 1.0), |rows, out| encode::jpeg(rows, out, JPEG_QUALITY));
-    if let Some(why) = rows.failed() {
-        return Ok(Err(why));
-    }
+    let runs_on = engine.runs_on(&row.name).map_err(|e| Unmade::NoPicture(e.detail))?;
+    let loaded = Loaded { engine, name: &row.name };
+    let mut network = Network::new(part, row, &loaded, &runs_on, settings.tile as usize, steps)?;
+    let size = (part.width * row.scale, part.height * row.scale);
+    let (made, written) = thread::scope(|scope| {
+        // Without room in between: beside the strip that is made, one more is held.
+        let (send, strips) = mpsc::sync_channel(0);
+        let encode = || folder.strips("image.jpg", size, strips, |rows, out| jpeg(rows, out, scale));
+        let encoder = thread::Builder::new().name("encoder".into()).spawn_scoped(scope, encode);
+        let encoder = encoder.map_err(|e| Fault::new(Code::DeviceBusy, format!("no thread for the encoder: {e}")))?;
+        let made = network.strips(|strip| send.send(strip).is_ok());
+        drop(send);
+        let written = encoder.join().unwrap_or_else(|_| Err(Fault::new(Code::Internal, "the encoder panicked").into()));
+        Ok::<_, Fault>((made, written))
+    })?;
+    made?; // why the network stopped is the cause; what the encoder says then is how it came out
     let facts = EnhanceFacts {
         method: "network".into(),
         model: Some(row.name.clone()),
         model_sha256: Some(row.sha256),
         provider: Some(runs_on.provider),
         precision: Some(runs_on.precision),
-        tile: Some(rows.tile() as u32),
-        overlap: Some(rows.overlap() as u32),
-        tiles: Some(rows.tiles() as u32),
-        fallback_reason: None,
+        tile: Some(network.longest_side() as u32),
+        overlap: Some(row.overlap as u32),
+        tiles: Some(network.tiles() as u32),
+        fallback_reason: network.tried_again(),
     };
-    Ok(Ok((written?, facts)))
+    Ok((written?, facts))
 }
 
 /// The bounding box of limbus and mask with a margin, inside the photo; the whole photo where there is no mask.

@@ -29,13 +29,18 @@ use crate::{
 mod dereflect;
 mod enhance;
 pub mod eyenet;
+mod filler;
+mod gate;
 mod load;
 mod network;
 pub mod process;
+mod reuse;
 mod save;
 mod segment;
 mod settings;
+mod tensor;
 
+pub use reuse::Earlier;
 pub use settings::Settings;
 
 /// One photo to work on.
@@ -91,7 +96,15 @@ impl Pipeline {
     #[allow(clippy::result_large_err)] // once a photo: a box would save nothing
     pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
         let now = self.clock.mono();
-        let mut steps = Steps { watch, clock: &*self.clock, begun: now, current: None, ms: StepMs::default(), reached: Cell::new(0.0) };
+        let mut steps = Steps {
+            watch,
+            clock: &*self.clock,
+            begun: now,
+            current: None,
+            ms: StepMs::default(),
+            reached: Cell::new(0.0),
+            stood_in: Cell::new(false),
+        };
         self.stages(input, &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
             Halt::Fault(fault) => Ended::Fault(Box::new(fault), steps.finished()),
@@ -106,7 +119,7 @@ impl Pipeline {
         let eye = segment::run(&photo, &self.settings, &self.engine, steps)?;
 
         steps.enter(Stage::Reflections)?;
-        let cleaned = dereflect::run(&mut photo, &eye, &self.settings, steps)?;
+        let cleaned = dereflect::run(&mut photo, &eye, &self.settings, &self.engine, steps)?;
 
         steps.enter(Stage::Enhance)?;
         let folder = save::Folder::create(&input.out)?; // removed again when it is dropped unfinished
@@ -137,12 +150,19 @@ impl Pipeline {
             step_ms,
             processing_time_ms: millis(self.clock.mono().saturating_sub(steps.begun)),
             files: files.clone(),
+            cached: false,
         };
         let (report_sha256, report_bytes) = save::report(&folder, &report)?;
         steps.at(0.9)?;
         folder.finish()?;
         let outcome = Outcome {
-            artifacts: Artifacts { files, report_sha256, report_bytes, on_disk: true },
+            artifacts: Artifacts {
+                files,
+                report_sha256,
+                report_bytes,
+                on_disk: true,
+                made_by: (!steps.stood_in.get()).then(|| self.fingerprint()),
+            },
             quality: eye.quality,
             step_ms,
             processing_time_ms: report.processing_time_ms,
@@ -186,6 +206,8 @@ struct Steps<'a> {
     ms: StepMs,
     /// Highest share of the current step that was reported: progress never falls.
     reached: Cell<f32>,
+    /// A classical way did the work of a network that could not.
+    stood_in: Cell<bool>,
 }
 
 impl Steps<'_> {
@@ -203,6 +225,11 @@ impl Steps<'_> {
         let stage = self.current.map_or(Stage::Load, |(stage, _)| stage);
         self.reached.set(self.reached.get().max(done));
         self.watch.checkpoint(stage, self.reached.get())
+    }
+
+    /// The result is not what the configuration asks for: good enough to be shown, not to be offered again.
+    fn stand_in(&self) {
+        self.stood_in.set(true);
     }
 
     /// The times of the steps that ran, the current one's until now.

@@ -12,6 +12,7 @@ use std::{
     fs::{self, File},
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::mpsc::Receiver,
 };
 
 use sha2::{Digest, Sha256 as Hasher};
@@ -83,6 +84,13 @@ impl Folder {
         Ok(write().map_err(|e| fault(&path, &e))?)
     }
 
+    /// Gives a file of another folder, which is never written to again, a name in this one, too.
+    pub fn link(&self, from: &Path, name: &str) -> io::Result<PathBuf> {
+        let to = self.tmp.join(name);
+        fs::hard_link(from.join(name), &to)?;
+        Ok(to)
+    }
+
     /// Writes a picture row by row, with a checkpoint every few rows; `share`: which part of the step this file is, 0..1.
     pub fn picture(
         &self,
@@ -94,7 +102,7 @@ impl Folder {
         encode: impl FnOnce(&mut dyn Rows, &mut dyn Write) -> io::Result<()>,
     ) -> Result<FileFacts, Halt> {
         let (width, height) = (rows.width() as u32, rows.height() as u32);
-        let mut watched = Watched { rows, at: 0, steps, share, brake };
+        let mut watched = Watched { rows, at: 0, next_checkpoint: 0, steps, share, brake };
         let written = self.write(name, |out| encode(&mut watched, &mut Braked { out, brake }));
         // What was pulled is the cause; the error of the write is only how it came out of the encoder.
         if let Some(halt) = brake.0.take() {
@@ -102,6 +110,25 @@ impl Folder {
         }
         let (sha256, bytes) = written?;
         Ok(FileFacts { sha256, bytes, width, height })
+    }
+
+    /// Writes a picture that another thread makes: strips of whole rows, width x 3 bytes each, from top to bottom. Where they end before
+    /// the picture does, the write ends with a halt; whoever made them knows why.
+    pub fn strips(
+        &self,
+        name: &str,
+        (width, height): (usize, usize),
+        strips: Receiver<Vec<u8>>,
+        encode: impl FnOnce(&mut dyn Rows, &mut dyn Write) -> io::Result<()>,
+    ) -> Result<FileFacts, Halt> {
+        let brake = Brake::default();
+        let mut rows = Strips { width, height, strips, strip: Vec::new(), at: 0, brake: &brake };
+        let written = self.write(name, |out| encode(&mut rows, &mut Braked { out, brake: &brake }));
+        if let Some(halt) = brake.0.take() {
+            return Err(halt);
+        }
+        let (sha256, bytes) = written?;
+        Ok(FileFacts { sha256, bytes, width: width as u32, height: height as u32 })
     }
 
     /// Makes the folder's final name true.
@@ -188,6 +215,7 @@ impl Write for Braked<'_> {
 struct Watched<'a, 'b> {
     rows: &'a mut dyn Rows,
     at: usize,
+    next_checkpoint: usize,
     steps: &'a Steps<'b>,
     share: (f32, f32),
     brake: &'a Brake,
@@ -204,17 +232,54 @@ impl Rows for Watched<'_, '_> {
         self.rows.channels()
     }
     fn next_row(&mut self, out: &mut [u8]) {
+        self.next_rows(out);
+    }
+    fn next_rows(&mut self, out: &mut [u8]) {
         if self.brake.pulled() {
-            return; // nobody will see this row
+            return; // nobody will see these rows
         }
-        if self.at.is_multiple_of(CHECKPOINT_ROWS) {
+        if self.at >= self.next_checkpoint {
+            self.next_checkpoint = self.at + CHECKPOINT_ROWS;
             let done = self.at as f32 / self.rows.height().max(1) as f32;
             if self.steps.at(self.share.0 + (self.share.1 - self.share.0) * done).is_err() {
                 return self.brake.pull(Halt::Stop);
             }
         }
-        self.at += 1;
-        self.rows.next_row(out);
+        self.at += out.len() / (self.rows.width() * self.rows.channels()).max(1);
+        self.rows.next_rows(out);
+    }
+}
+
+/// Strips from a channel as rows.
+struct Strips<'a> {
+    width: usize,
+    height: usize,
+    strips: Receiver<Vec<u8>>,
+    strip: Vec<u8>,
+    /// Bytes of the strip that were handed out.
+    at: usize,
+    brake: &'a Brake,
+}
+
+impl Rows for Strips<'_> {
+    fn width(&self) -> usize {
+        self.width
+    }
+    fn height(&self) -> usize {
+        self.height
+    }
+    fn channels(&self) -> usize {
+        3
+    }
+    fn next_row(&mut self, out: &mut [u8]) {
+        if self.at == self.strip.len() {
+            match self.strips.recv() {
+                Ok(strip) => (self.strip, self.at) = (strip, 0),
+                Err(_) => return self.brake.pull(Halt::Stop), // nobody will see this row
+            }
+        }
+        out.copy_from_slice(&self.strip[self.at..self.at + out.len()]);
+        self.at += out.len();
     }
 }
 

@@ -50,6 +50,7 @@ pub fn run(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>)
         Network::Auto(row) => match Seen::by_network(photo, row, engine, steps) {
             Err(Halt::Fault(fault)) => {
                 tracing::warn!(model = row.name, code = %fault.code.name(), detail = fault.detail, "the classical segmenter takes over");
+                steps.stand_in();
                 warnings.push(format!("The network {} could not run; the classical segmenter was used.", row.name));
                 Seen::by_eye(photo)
             }

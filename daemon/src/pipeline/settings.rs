@@ -16,7 +16,7 @@ pub struct Settings {
     /// A quality_issue ends the job; else it becomes a warning of the report.
     pub gate: bool,
     pub thresholds: Thresholds,
-    /// auto | off
+    /// auto | classical | off | a name of the manifest
     pub reflections: String,
     /// auto | lanczos | a name of the manifest
     pub enhance_model: String,
@@ -25,6 +25,8 @@ pub struct Settings {
     pub scale: u32,
     /// px of the photo.
     pub tile: u32,
+    /// What networks are asked for: the device's providers in order, and the precision.
+    pub inference: (Vec<String>, String),
 }
 
 impl Settings {
@@ -54,6 +56,7 @@ impl Settings {
             scope: config.enhance.scope,
             scale: config.enhance.scale.clamp(1, 4),
             tile: config.enhance.tile,
+            inference: (config.inference.providers.clone(), config.inference.precision.clone()),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The committer: one thread that owns journal, index and the numbers, and answers many callers with one fsync.
+//! The committer: one thread that owns the journal and the numbers, and answers many callers with one fsync.
 //!
 //! ```text
 //! callers --closure--> queue --(all that wait, at most GROUP)--> run each against the state so far
-//!                                 one append + fdatasync of the journal --> index --> view --> files --> answers, events
+//!                 one append + fdatasync of the journal --> overlay --> view --> files --> answers, events
+//!                                                              \--> indexer (sled, snapshots; its own thread)
 //! ```
 //!
 //! A closure that returns an error leaves nothing behind. Where the journal cannot be written, the whole group gets the error and
@@ -12,7 +13,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     io,
     path::PathBuf,
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        mpsc::{Receiver, SyncSender, channel},
+    },
     thread,
 };
 
@@ -20,12 +24,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Options, StoreError, blobs,
-    index::Index,
-    journal::{Journal, Op},
+    Options, StoreError, ballast, blobs,
+    index::Reader,
+    indexer::{Guard, Order},
+    journal::{Journal, Op, SnapshotWriter},
+    overlay::Overlay,
     record,
     rows::{self, Meta},
-    view::{Instant, View},
+    space::is_full,
+    view::{Change, Instant, View},
 };
 use crate::domain::{
     event::{EventKind, JobEvent},
@@ -87,8 +94,13 @@ pub fn call<R: Send + 'static>(
 
 pub struct Committer {
     pub options: Arc<Options>,
-    pub index: Index,
     pub journal: Journal,
+    pub reader: Reader,
+    pub overlay: Arc<Overlay>,
+    pub indexer: SyncSender<Order>,
+    pub indexing: thread::JoinHandle<()>,
+    /// A snapshot is being written; how it went comes here.
+    pub snapshot: Option<Receiver<Result<u64, StoreError>>>,
     pub view: Arc<RwLock<View>>,
     pub meta: Meta,
     pub events: broadcast::Sender<Arc<JobEvent>>,
@@ -118,17 +130,6 @@ pub struct Tx<'a> {
     pub now: Instant,
 }
 
-/// A committer that panicked (sled does, on some damage) leaves a daemon that can only say no: it must end and start again.
-struct Guard(watch::Sender<bool>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.send_replace(true);
-        }
-    }
-}
-
 impl Committer {
     pub fn spawn(mut self, mut requests: mpsc::Receiver<Request>) -> io::Result<thread::JoinHandle<()>> {
         let guard = Guard(self.damaged.clone());
@@ -150,15 +151,20 @@ impl Committer {
                 }
                 self.commit(group);
                 if let Some(done) = closing {
-                    if let Err(e) = self.index.flush() {
-                        tracing::warn!(error = %e, "the index was not flushed; the next start reads more of the journal");
-                    }
-                    drop(self);
+                    self.close();
                     let _gone = done.send(());
                     return;
                 }
             }
         })
+    }
+
+    /// Lets the indexer finish what it has. Without it nothing is lost, but the next start reads more of the journal.
+    fn close(self) {
+        let Self { indexer, indexing, .. } = self;
+        if indexer.send(Order::Close).is_err() || indexing.join().is_err() {
+            tracing::warn!("the index did not end well; the next start looks at it");
+        }
     }
 
     /// Runs a group and answers it.
@@ -203,11 +209,11 @@ impl Committer {
             group.extend(own);
         }
         frames.retain(|f: &Vec<Op>| !f.is_empty());
-        let committed = if frames.is_empty() { Ok(()) } else { self.journal.append(&frames) };
+        let committed = if frames.is_empty() { Ok(()) } else { self.append(&frames) };
         match &committed {
             Ok(()) => {
                 self.meta = meta;
-                self.after_commit(&frames, effects, now);
+                self.after_commit(frames, effects, now);
             }
             Err(e) => {
                 tracing::error!(error = %e, transactions = frames.len(), "the journal could not be written; nobody was told yes");
@@ -219,27 +225,59 @@ impl Committer {
         for work in works {
             work.answer(committed.as_ref().map(|_| ()));
         }
-        if committed.is_ok() && self.journal.wants_snapshot() {
-            let rows = self.index.rows();
-            if let Err(e) = self.journal.snapshot(rows) {
-                tracing::error!(error = %e, "no snapshot of the journal; it is tried again with the next commit");
-            }
+        self.see_to_snapshots();
+    }
+
+    /// A full disk is met with the ballast: what runs can then end, and what is deleted makes room.
+    fn append(&mut self, frames: &[Vec<Op>]) -> io::Result<()> {
+        match self.journal.append(frames) {
+            Err(e) if is_full(&e) && ballast::give_up(&self.options.state) => self.journal.append(frames),
+            other => other,
         }
     }
 
-    fn after_commit(&mut self, frames: &[Vec<Op>], effects: Effects, now: Instant) {
-        if !frames.is_empty() {
-            if let Err(e) = self.index.apply(self.journal.next_lsn() - 1, frames.iter().flatten()) {
-                tracing::error!(error = %e, "the index failed; the journal has everything, the next start rebuilds the index");
-                self.damaged.send_replace(true);
+    fn see_to_snapshots(&mut self) {
+        if let Some(ended) = self.snapshot.as_ref().and_then(|ended| ended.try_recv().ok()) {
+            self.snapshot = None;
+            if let Err(e) = &ended {
+                tracing::error!(error = %e, "no snapshot of the journal; it is tried again later");
             }
+            self.journal.snapshot_ended(ended.ok());
+        }
+        if self.journal.wants_snapshot()
+            && let Err(e) = self.begin_snapshot()
+        {
+            tracing::error!(error = %e, "no snapshot of the journal; it is tried again later");
+        }
+    }
+
+    fn begin_snapshot(&mut self) -> io::Result<()> {
+        let lsn = self.journal.begin_snapshot()?;
+        let writer = SnapshotWriter::create(self.journal.dir(), lsn).inspect_err(|_| self.journal.snapshot_ended(None))?;
+        let (ended, how) = channel();
+        self.snapshot = Some(how);
+        // Err: the indexer is gone, which its guard has said.
+        let _gone = self.indexer.send(Order::Snapshot { writer, ended });
+        Ok(())
+    }
+
+    fn after_commit(&mut self, frames: Vec<Vec<Op>>, effects: Effects, now: Instant) {
+        if !frames.is_empty() {
+            let (lsn, frames) = (self.journal.next_lsn() - 1, Arc::new(frames));
+            self.overlay.add(lsn, &frames);
+            let changes: Vec<_> = frames.iter().flatten().map(|op| Change::of(op, now)).collect();
             let mut view = self.view.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            for op in frames.iter().flatten() {
-                if let Err(e) = view.apply(op, now) {
-                    tracing::error!(error = %e, "a row that was just written does not read");
-                    self.damaged.send_replace(true);
+            for change in changes {
+                match change {
+                    Ok(change) => view.apply(change),
+                    Err(e) => {
+                        tracing::error!(error = %e, "a row that was just written does not read");
+                        self.damaged.send_replace(true);
+                    }
                 }
             }
+            drop(view);
+            let _gone = self.indexer.send(Order::Group { lsn, frames });
         }
         // Only now is it known whether another row of the same group needs the bytes.
         let unused: Vec<Sha256> = effects.blobs.into_iter().filter(|s| !self.view().blobs.contains_key(s)).collect();
@@ -274,7 +312,7 @@ impl Tx<'_> {
         Ok(match changed {
             Some(None) => None,
             Some(Some(bytes)) => Some(record::decode(bytes)?),
-            None => self.committer.index.get(key)?.map(|bytes| record::decode(&bytes)).transpose()?,
+            None => self.committer.reader.get(key)?.map(|bytes| record::decode(&bytes)).transpose()?,
         })
     }
 

@@ -1,7 +1,7 @@
 //! sled as an index that can be lost.
 //!
 //! Constraints
-//! - Holds what the journal's frames up to `lsn` say, or says so (`verify`): nobody is told lies.
+//! - Holds what the journal's frames up to `lsn` say, or says so (`load`): nobody is told lies.
 //! - Each group of frames is applied as one sled batch together with `meta`, so that a process death leaves whole groups.
 //! - Never asked for durability: sled 0.34's `flush` is no fsync (docs/decisions/0001); after a power cut the journal brings it up to date.
 //!
@@ -11,15 +11,20 @@
 
 use std::{
     collections::HashMap,
+    ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Arc,
 };
 
-use super::{StoreError, journal::Op};
+use super::{StoreError, journal::Op, overlay::Overlay, record};
 
 const META: &[u8] = b"!";
-/// The whole state of 10,000 pending jobs is some 10 MB; sled's default of 1 GiB would be the device's memory.
-const CACHE_BYTES: u64 = 32 << 20;
+/// sled keeps about this much of the rows in memory; its default of 1 GiB would be the device's. The rows that are asked for again and
+/// again (the queue, the newest jobs) are less than that.
+const CACHE_BYTES: u64 = 8 << 20;
+/// Rows turned over to a newer format in one batch.
+const UPGRADED_AT_ONCE: usize = 4096;
 
 pub struct Index {
     db: sled::Db,
@@ -29,8 +34,36 @@ pub struct Index {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Meta {
     lsn: u64,
+    sum: Sum,
+}
+
+/// How many rows there are, and a digest over all of them that does not depend on their order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sum {
     rows: u64,
     digest: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.rows += 1;
+        self.digest = self.digest.wrapping_add(hash(key, value));
+    }
+
+    pub fn remove(&mut self, key: &[u8], value: &[u8]) {
+        self.rows = self.rows.wrapping_sub(1);
+        self.digest = self.digest.wrapping_sub(hash(key, value));
+    }
+
+    /// One row becomes another, comes or goes.
+    pub fn replace(&mut self, key: &[u8], old: Option<&[u8]>, new: Option<&[u8]>) {
+        if let Some(old) = old {
+            self.remove(key, old);
+        }
+        if let Some(new) = new {
+            self.add(key, new);
+        }
+    }
 }
 
 impl Index {
@@ -55,56 +88,61 @@ impl Index {
         self.meta == Meta::default()
     }
 
-    /// Reads every row; an error where they are not the rows that were written.
-    pub fn verify(&self) -> Result<(), StoreError> {
+    pub fn sum(&self) -> Sum {
+        self.meta.sum
+    }
+
+    /// Hands every row, sorted by key, to `row`; an error where they are not the rows that were written, or where `row` says no.
+    pub fn load(&self, mut row: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let scan = AssertUnwindSafe(|| {
-            let mut seen = Meta { lsn: self.meta.lsn, ..Meta::default() };
-            for row in self.rows() {
-                let (key, value) = row?;
-                seen.rows += 1;
-                seen.digest = seen.digest.wrapping_add(hash(&key, &value));
+            let mut seen = Sum::default();
+            for found in self.db.iter() {
+                let (key, value) = found?;
+                if key != META {
+                    seen.add(&key, &value);
+                    row(&key, &value)?;
+                }
             }
-            if seen == self.meta { Ok(()) } else { Err(StoreError::Index(format!("the index holds {seen:?}, not {:?}", self.meta))) }
+            if seen == self.meta.sum {
+                Ok(())
+            } else {
+                Err(StoreError::Index(format!("the index holds {seen:?}, not {:?}", self.meta.sum)))
+            }
         });
         catch_unwind(scan).map_err(|_| StoreError::Index("sled panicked while it was read".into()))?
     }
 
-    pub fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
-        Ok(self.db.get(key)?)
-    }
-
     /// All rows, sorted by key.
     pub fn rows(&self) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + use<> {
-        self.db.iter().filter_map(|row| match row {
+        self.after(None).map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())))
+    }
+
+    /// The rows whose key is greater, sorted by key.
+    pub fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<> {
+        let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+        self.db.range((from, Bound::<Vec<u8>>::Unbounded)).filter_map(|row| match row {
             Ok((key, _)) if key == META => None,
-            Ok((key, value)) => Some(Ok((key.to_vec(), value.to_vec()))),
-            Err(e) => Some(Err(e.into())),
+            other => Some(other.map_err(StoreError::from)),
         })
     }
 
-    /// Applies the frames up to `lsn` as one batch.
-    pub fn apply<'a>(&mut self, lsn: u64, ops: impl IntoIterator<Item = &'a Op>) -> Result<(), StoreError> {
+    /// Applies the frames up to `lsn` as one batch; `changed(key, old, new)` hears of each row once.
+    pub fn apply<'a>(
+        &mut self,
+        lsn: u64,
+        ops: impl IntoIterator<Item = &'a Op>,
+        mut changed: impl FnMut(&[u8], Option<&[u8]>, Option<&[u8]>),
+    ) -> Result<(), StoreError> {
         // The last operation on a key wins: the digest must count each key once.
-        let mut last: HashMap<&[u8], Option<&[u8]>> = HashMap::new();
-        for op in ops {
-            match op {
-                Op::Put { key, value } => last.insert(key, Some(value)),
-                Op::Delete { key } => last.insert(key, None),
-            };
-        }
+        let last: HashMap<&[u8], Option<&[u8]>> = ops.into_iter().map(|op| (op.key(), op.value())).collect();
         let mut meta = Meta { lsn, ..self.meta };
         let mut batch = sled::Batch::default();
         for (key, new) in last {
-            if let Some(old) = self.db.get(key)? {
-                meta.rows -= 1;
-                meta.digest = meta.digest.wrapping_sub(hash(key, &old));
-            }
+            let old = self.db.get(key)?;
+            meta.sum.replace(key, old.as_deref(), new);
+            changed(key, old.as_deref(), new);
             match new {
-                Some(value) => {
-                    meta.rows += 1;
-                    meta.digest = meta.digest.wrapping_add(hash(key, value));
-                    batch.insert(key, value);
-                }
+                Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
@@ -114,32 +152,86 @@ impl Index {
         Ok(())
     }
 
+    /// Writes rows of older formats in the newest one; how many there were. A death in the middle leaves rows of both, which both read.
+    pub fn upgrade(&mut self) -> Result<usize, StoreError> {
+        let (mut upgraded, mut at) = (0, None);
+        loop {
+            let mut batch = Vec::new();
+            let mut last = None;
+            for row in self.after(at.as_deref()) {
+                let (key, value) = row?;
+                if let Some(value) = record::upgraded(&value) {
+                    batch.push(Op::Put { key: key.to_vec(), value });
+                }
+                last = Some(key);
+                if batch.len() >= UPGRADED_AT_ONCE {
+                    break;
+                }
+            }
+            if batch.is_empty() {
+                return Ok(upgraded);
+            }
+            upgraded += batch.len();
+            self.apply(self.meta.lsn, &batch, |_, _, _| {})?;
+            at = last;
+        }
+    }
+
     /// Hands everything to the system, so that the next start finds it in one piece.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.db.flush()?;
         Ok(())
     }
 
-    /// A reader beside the committer.
-    pub fn reader(&self) -> Reader {
-        Reader { db: self.db.clone() }
+    /// A reader beside the one who writes; what sled does not have yet it finds in `overlay`.
+    pub fn reader(&self, overlay: Arc<Overlay>) -> Reader {
+        Reader { db: self.db.clone(), overlay }
     }
 }
 
-/// Reads rows while the committer writes; sees whole groups only.
+/// Reads durable rows; sees whole groups only.
 #[derive(Clone)]
 pub struct Reader {
     db: sled::Db,
+    overlay: Arc<Overlay>,
 }
 
 impl Reader {
     pub fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
-        Ok(self.db.get(key)?)
+        // The overlay first: a row leaves it only once sled has it.
+        match self.overlay.get(key) {
+            Some(row) => Ok(row),
+            None => Ok(self.db.get(key)?),
+        }
     }
 
-    /// Rows whose key starts with `prefix` and lies at or after `from`, sorted.
-    pub fn range(&self, prefix: u8, from: &[u8]) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<> {
-        self.db.range(from.to_vec()..).take_while(move |row| !matches!(row, Ok((key, _)) if key.first() != Some(&prefix))).map(|r| Ok(r?))
+    /// At most `limit` rows whose key starts with `prefix` and lies at or after `from`, sorted.
+    pub fn range(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, sled::IVec)>, StoreError> {
+        let mut newer = self.overlay.range(prefix, from);
+        let mut found = Vec::new();
+        for row in self.db.range(from.to_vec()..) {
+            let (key, value) = row?;
+            if key.first() != Some(&prefix) || found.len() >= limit {
+                break;
+            }
+            let rest = newer.split_off(&key[..]);
+            found.extend(std::mem::replace(&mut newer, rest).into_iter().filter_map(|(key, row)| Some((key, row?))));
+            match newer.remove(&key[..]) {
+                Some(row) => found.extend(row.map(|row| (key.to_vec(), row))),
+                None => found.push((key.to_vec(), value)),
+            }
+        }
+        found.extend(newer.into_iter().filter_map(|(key, row)| Some((key, row?))));
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// Waits until sled has all that was acknowledged.
+    #[cfg(test)]
+    pub fn settle(&self) {
+        while !self.overlay.is_empty() {
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -150,7 +242,7 @@ fn hash(key: &[u8], value: &[u8]) -> u64 {
 impl Meta {
     fn encode(self) -> [u8; 28] {
         let mut out = [0; 28];
-        for (i, n) in [self.lsn, self.rows, self.digest].into_iter().enumerate() {
+        for (i, n) in [self.lsn, self.sum.rows, self.sum.digest].into_iter().enumerate() {
             out[i * 8..i * 8 + 8].copy_from_slice(&n.to_le_bytes());
         }
         let crc = crc32fast::hash(&out[..24]);
@@ -164,6 +256,6 @@ impl Meta {
             return None;
         }
         let word = |i: usize| head[i * 8..i * 8 + 8].try_into().map(u64::from_le_bytes).ok();
-        Some(Self { lsn: word(0)?, rows: word(1)?, digest: word(2)? })
+        Some(Self { lsn: word(0)?, sum: Sum { rows: word(1)?, digest: word(2)? } })
     }
 }

@@ -33,8 +33,8 @@ impl Store {
         let first = self.view().first_event.unwrap_or(Seq(1));
         let gap = after.0 + 1 < first.0;
         let mut events = Vec::new();
-        for row in self.reader.range(b'e', &rows::event(Seq(after.0 + 1))).take(limit) {
-            events.push(super::record::decode::<JobEvent>(&row?.1)?);
+        for (_, row) in self.reader.range(b'e', &rows::event(Seq(after.0 + 1)), limit)? {
+            events.push(super::record::decode::<JobEvent>(&row)?);
         }
         Ok(Events { events, gap })
     }

@@ -1,7 +1,7 @@
 //! Opening the store: whatever the last end was like, what was acknowledged is there.
 //!
 //! ```text
-//! lock -> index opens and verifies? --no--> set aside as store/v1.damaged-<time>, start an empty one
+//! lock -> index opens and verifies (every row, into the view)? --no--> set aside as store/v1.damaged-<time>, start an empty one
 //!              | yes                                  |
 //!              v                                      v
 //!      journal frames after its lsn          whole journal (snapshot, then logs)
@@ -9,7 +9,7 @@
 //!              v
 //!      journal shorter than the index (its end was lost): the index is the truth, snapshot it
 //!              |
-//!      every row into the view -> jobs that ran: crashed -> files that no row names: swept
+//!      jobs that ran: crashed -> files that no row names: swept
 //! ```
 
 use std::{
@@ -23,13 +23,15 @@ use std::{
 use tokio::sync::{broadcast, watch};
 
 use super::{
-    Options, StoreError, blobs,
+    Options, StoreError, ballast, blobs,
     commit::{Committer, call},
     index::Index,
+    indexer,
     journal::{self, Journal, Replay},
+    overlay::Overlay,
     record, rows,
     types::OpenReport,
-    view::{Instant, View},
+    view::{Change, Instant, View},
 };
 use crate::domain::{ids::JobId, transition::Command};
 
@@ -63,37 +65,47 @@ pub fn open(options: Arc<Options>) -> Result<(Committer, OpenReport), StoreError
     for path in blobs::entries(&blobs::incoming_dir(&state))? {
         blobs::remove(&path)?;
     }
+    ballast::give_up_if_full(&state);
     let mut report = OpenReport::default();
-    let (index, journal) = open_both(&options, &mut report)?;
-    let committer = assemble(options, index, journal)?;
+    let opened = open_both(&options, &mut report)?;
+    ballast::take(&state)?;
+    let committer = assemble(options, opened)?;
     Ok((committer, report))
 }
 
-fn open_both(options: &Options, report: &mut OpenReport) -> Result<(Index, Journal), StoreError> {
+struct Opened {
+    index: Index,
+    journal: Journal,
+    view: View,
+}
+
+fn open_both(options: &Options, report: &mut OpenReport) -> Result<Opened, StoreError> {
+    let at = Instant { wall: options.clock.now(), mono: options.clock.mono() };
     let dir = options.state.join("store/v1");
     let journal_dir = options.state.join("journal");
-    let index = Index::open(&dir).and_then(|i| i.verify().map(|()| i));
-    let mut index = match index {
-        Ok(index) => index,
+    let loaded = Index::open(&dir).and_then(|mut index| load(&mut index, at, report).map(|view| (index, view)));
+    let (mut index, mut view) = match loaded {
+        Ok(loaded) => loaded,
         Err(e) if !is_damage(&e) => return Err(e),
         Err(e) => {
             report.rebuilt = Some(e.to_string());
             set_aside(options, &dir)?;
-            Index::open(&dir)?
+            (Index::open(&dir)?, View::default())
         }
     };
     let has_journal = !blobs::entries(&journal_dir)?.is_empty();
     if index.is_new() && has_journal && report.rebuilt.is_none() {
         report.rebuilt = Some("the index is empty".into());
     }
-    let (mut journal, replay) = match catch_up(&mut index, &journal_dir)? {
+    let (mut journal, replay) = match catch_up(&mut index, &mut view, &journal_dir, at)? {
         Some(done) => done,
         None => {
             report.rebuilt = Some("the index is older than the journal's snapshot".into());
             drop(index);
             set_aside(options, &dir)?;
-            index = Index::open(&dir)?;
-            catch_up(&mut index, &journal_dir)?.ok_or_else(|| StoreError::Index("a new index cannot be too old".into()))?
+            (index, view) = (Index::open(&dir)?, View::default());
+            let again = catch_up(&mut index, &mut view, &journal_dir, at)?;
+            again.ok_or_else(|| StoreError::Index("a new index cannot be too old".into()))?
         }
     };
     let fresh = index.is_new() && replay.next_lsn <= 1 && replay.damage.is_none();
@@ -109,18 +121,31 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<(Index, Journ
     } else if report.journal_damage.is_some() {
         journal.snapshot(index.rows())?;
     }
-    Ok((index, journal))
+    Ok(Opened { index, journal, view })
 }
 
-/// Brings the index up to the journal. None: the journal's snapshot is ahead of the index, which must be made anew.
-fn catch_up(index: &mut Index, journal: &Path) -> Result<Option<(Journal, Replay)>, StoreError> {
+/// Reads every row once: the index is verified, the view filled, and rows of an older format are found and written anew.
+fn load(index: &mut Index, at: Instant, report: &mut OpenReport) -> Result<View, StoreError> {
+    let (mut view, mut old) = (View::default(), false);
+    index.load(|key, value| {
+        old |= !record::is_newest(value);
+        view.apply(Change::put(key, value, at)?);
+        Ok(())
+    })?;
+    if old {
+        report.upgraded = index.upgrade()?;
+    }
+    Ok(view)
+}
+
+/// Brings the index and the view up to the journal. None: the journal's snapshot is ahead of the index, which must be made anew.
+fn catch_up(index: &mut Index, view: &mut View, journal: &Path, at: Instant) -> Result<Option<(Journal, Replay)>, StoreError> {
     let start = index.lsn();
-    let empty = index.is_new();
+    let known = (!index.is_new()).then_some(start);
     let (mut pending, mut last, mut too_old, mut failed) = (Vec::new(), start, false, None);
-    let opened = Journal::open(journal, |lsn, ops, snapshot| {
-        too_old |= snapshot && !empty && lsn > start + 1;
-        let wanted = if snapshot { empty } else { lsn > start };
-        if too_old || !wanted || failed.is_some() {
+    let opened = Journal::open(journal, known, |lsn, ops, snapshot| {
+        too_old |= snapshot && known.is_some();
+        if too_old || failed.is_some() {
             return Ok(());
         }
         // Half a snapshot is not a state: until its last (empty) frame the index calls itself older than the journal, so that an
@@ -131,9 +156,15 @@ fn catch_up(index: &mut Index, journal: &Path) -> Result<Option<(Journal, Replay
         } else if !snapshot {
             last = lsn;
         }
+        for op in &ops {
+            match Change::of(op, at) {
+                Ok(change) => view.apply(change),
+                Err(e) => failed = Some(StoreError::from(e)),
+            }
+        }
         pending.extend(ops);
         if pending.len() >= BATCH || end_of_snapshot {
-            failed = index.apply(last, &pending).err();
+            failed = failed.take().or_else(|| index.apply(last, &pending, |_, _, _| {}).err());
             pending.clear();
         }
         Ok(())
@@ -145,7 +176,7 @@ fn catch_up(index: &mut Index, journal: &Path) -> Result<Option<(Journal, Replay
         return Err(e);
     }
     if last > start {
-        index.apply(last, &pending)?;
+        index.apply(last, &pending, |_, _, _| {})?;
     }
     Ok(Some(opened))
 }
@@ -170,19 +201,17 @@ fn set_aside(options: &Options, dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn assemble(options: Arc<Options>, index: Index, journal: Journal) -> Result<Committer, StoreError> {
-    let at = Instant { wall: options.clock.now(), mono: options.clock.mono() };
-    let mut view = View::default();
-    for row in index.rows() {
-        let (key, value) = row?;
-        view.put(&key, &value, at)?;
-    }
-    let meta = index.get(rows::META)?.map(|b| record::decode(&b)).transpose()?.unwrap_or_default();
+fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreError> {
+    let Opened { index, journal, view } = opened;
+    let overlay = Arc::<Overlay>::default();
+    let reader = index.reader(Arc::clone(&overlay));
+    let meta = reader.get(rows::META)?.map(|b| record::decode(&b)).transpose()?.unwrap_or_default();
     let (events, _) = broadcast::channel(EVENT_BUFFER);
     let (changed, _) = watch::channel(0);
     let (damaged, _) = watch::channel(false);
+    let (indexer, indexing) = indexer::spawn(index, Arc::clone(&overlay), damaged.clone())?;
     let view = Arc::new(RwLock::new(view));
-    Ok(Committer { options, index, journal, view, meta, events, changed, damaged })
+    Ok(Committer { options, journal, reader, overlay, indexer, indexing, snapshot: None, view, meta, events, changed, damaged })
 }
 
 /// What the last end left undone: jobs that ran, the broker's cursor, keys that expired.

@@ -220,6 +220,8 @@ pub struct OpenReport {
     pub rebuilt: Option<String>,
     /// Set when frames of the journal were lost: what is known about it.
     pub journal_damage: Option<String>,
+    /// Rows of an older format that were written anew.
+    pub upgraded: usize,
     /// Jobs that ran when the process died.
     pub recovered_jobs: usize,
 }

@@ -70,6 +70,8 @@ pub struct View {
     pub photos: BTreeMap<Seq, PhotoEntry>,
     pub photo_seq: HashMap<PhotoId, Seq>,
     pub jobs_of_photo: HashMap<PhotoId, Vec<JobId>>,
+    /// The newest job of a photo whose result lies here.
+    pub results: HashMap<PhotoId, (Seq, JobId)>,
     /// Photo rows that need the blob.
     pub blobs: HashMap<Sha256, u32>,
     /// In the order in which they are served, ageing aside.
@@ -85,6 +87,82 @@ pub struct View {
     pub cursor: Seq,
     pub used_bytes: u64,
     pub last_confirmed: Option<Timestamp>,
+}
+
+/// What a row means for the view, read before anybody has to wait for it.
+pub enum Change {
+    /// A row that is only ever asked for by its key.
+    Nothing,
+    Photo(Box<Photo>),
+    NoPhoto(PhotoId),
+    Job(Box<Job>, Instant),
+    /// The second is the time of an upload that it confirms.
+    Event(Seq, Option<Timestamp>),
+    NoEvent(Seq),
+    Upload(Seq, UploadEntry),
+    NoUpload(Seq),
+    Cursor(Seq),
+    Clear(JobId, Seq, Duration),
+    NoClear(JobId),
+    Key(Vec<u8>, Duration),
+    NoKey(Vec<u8>),
+}
+
+impl Change {
+    pub fn of(op: &Op, at: Instant) -> Result<Self, BadRecord> {
+        match op {
+            Op::Put { key, value } => Self::put(key, value, at),
+            Op::Delete { key } => Ok(Self::deleted(key)),
+        }
+    }
+
+    pub fn put(key: &[u8], value: &[u8], at: Instant) -> Result<Self, BadRecord> {
+        Ok(match key.first() {
+            Some(b'p') => Self::Photo(record::decode(value)?),
+            Some(b'j') => Self::Job(record::decode(value)?, at),
+            Some(b'e') => {
+                let event: JobEvent = record::decode(value)?;
+                Self::Event(event.seq, (event.event == EventKind::Uploaded).then_some(event.ts))
+            }
+            Some(b'u') => {
+                let Some(seq) = rows::seq_of(key) else { return Ok(Self::Nothing) };
+                let u: UploadRecord = record::decode(value)?;
+                let due = u.not_before.map_or(at.mono, |t| at.due(t, LONGEST_WAIT));
+                let bytes = u.file.as_ref().map_or(0, |f| f.bytes);
+                Self::Upload(seq, UploadEntry { bytes, due, s3_key: u.s3_key, subject: u.subject, in_flight: false })
+            }
+            Some(b'q') => Self::Cursor(record::decode(value)?),
+            Some(b'c') => {
+                let Some(id) = rows::job_of(key) else { return Ok(Self::Nothing) };
+                let clear: Clear = record::decode(value)?;
+                let end = clear.since + jiff::SignedDuration::from_millis(clear.wait_ms.min(3_600_000) as i64);
+                Self::Clear(id, clear.after, at.due(end, Duration::from_secs(3600)))
+            }
+            Some(b'k') => {
+                let idem: Idem = record::decode(value)?;
+                let age = Duration::try_from(at.wall.duration_since(idem.at)).unwrap_or_default();
+                // A clock that jumped ahead over a restart must not forget a key that came a minute ago.
+                let left = IDEMPOTENCY_KEPT.saturating_sub(age).max(Duration::from_secs(3600));
+                Self::Key(key.to_vec(), at.mono + left)
+            }
+            _ => {
+                record::check(value)?;
+                Self::Nothing
+            }
+        })
+    }
+
+    fn deleted(key: &[u8]) -> Self {
+        let change = match key.first() {
+            Some(b'p') => key.get(1..).and_then(|id| uuid::Uuid::from_slice(id).ok()).map(|id| Self::NoPhoto(PhotoId(id))),
+            Some(b'u') => rows::seq_of(key).map(Self::NoUpload),
+            Some(b'c') => rows::job_of(key).map(Self::NoClear),
+            Some(b'k') => Some(Self::NoKey(key.to_vec())),
+            Some(b'e') => rows::seq_of(key).map(Self::NoEvent),
+            _ => None,
+        };
+        change.unwrap_or(Self::Nothing)
+    }
 }
 
 /// The two clocks at the moment of a commit.
@@ -132,40 +210,39 @@ impl PhotoEntry {
 }
 
 impl View {
-    pub fn apply(&mut self, op: &Op, at: Instant) -> Result<(), BadRecord> {
-        match op {
-            Op::Put { key, value } => self.put(key, value, at),
-            Op::Delete { key } => {
-                self.delete(key);
-                Ok(())
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Nothing => {}
+            Change::Photo(p) => self.put_photo(*p),
+            Change::NoPhoto(id) => self.forget_photo(id),
+            Change::Job(j, at) => self.put_job(*j, at),
+            Change::Event(seq, confirmed) => {
+                self.first_event = Some(self.first_event.map_or(seq, |f| f.min(seq)));
+                self.last_event = self.last_event.max(seq);
+                self.last_confirmed = self.last_confirmed.max(confirmed);
+            }
+            Change::NoEvent(seq) => self.first_event = self.first_event.map(|f| f.max(Seq(seq.0 + 1))),
+            Change::Upload(seq, entry) => {
+                let in_flight = self.uploads.get(&seq).is_some_and(|e| e.in_flight);
+                self.uploads.insert(seq, UploadEntry { in_flight, ..entry });
+            }
+            Change::NoUpload(seq) => {
+                self.uploads.remove(&seq);
+            }
+            Change::Cursor(seq) => self.cursor = seq,
+            Change::Clear(id, after, due) => {
+                self.clears.insert(id, (after, due));
+            }
+            Change::NoClear(id) => {
+                self.clears.remove(&id);
+            }
+            Change::Key(key, until) => {
+                self.idempotency.insert(key, until);
+            }
+            Change::NoKey(key) => {
+                self.idempotency.remove(&key);
             }
         }
-    }
-
-    pub fn put(&mut self, key: &[u8], value: &[u8], at: Instant) -> Result<(), BadRecord> {
-        match key.first() {
-            Some(b'p') => self.put_photo(record::decode(value)?),
-            Some(b'j') => self.put_job(record::decode(value)?, at),
-            Some(b'e') => self.put_event(&record::decode(value)?),
-            Some(b'u') => self.put_upload(key, record::decode(value)?, at),
-            Some(b'q') => self.cursor = record::decode(value)?,
-            Some(b'c') => {
-                let clear: Clear = record::decode(value)?;
-                let end = clear.since + jiff::SignedDuration::from_millis(clear.wait_ms.min(3_600_000) as i64);
-                if let Some(id) = rows::job_of(key) {
-                    self.clears.insert(id, (clear.after, at.due(end, Duration::from_secs(3600))));
-                }
-            }
-            Some(b'k') => {
-                let idem: Idem = record::decode(value)?;
-                let age = Duration::try_from(at.wall.duration_since(idem.at)).unwrap_or_default();
-                // A clock that jumped ahead over a restart must not forget a key that came a minute ago.
-                let left = IDEMPOTENCY_KEPT.saturating_sub(age).max(Duration::from_secs(3600));
-                self.idempotency.insert(key.to_vec(), at.mono + left);
-            }
-            _ => {}
-        }
-        Ok(())
     }
 
     fn put_photo(&mut self, p: Photo) {
@@ -223,55 +300,17 @@ impl View {
                 self.running.remove(&j.id);
             }
         }
+        let newest = self.results.get(&j.photo_id).copied();
+        if result_bytes > 0 && newest.is_none_or(|(seq, _)| seq <= j.seq) {
+            self.results.insert(j.photo_id, (j.seq, j.id));
+        } else if result_bytes == 0 && newest.is_some_and(|(_, id)| id == j.id) {
+            self.results.remove(&j.photo_id);
+        }
         let client = client_key(&j.client);
         let evictable = j.upload == UploadStatus::Uploaded && result_bytes > 0;
         let entry = JobEntry { id: j.id, photo: j.photo_id, owner: j.user_id, status: j.status, client, result_bytes, evictable };
         let old = self.jobs.insert(j.seq, entry);
         self.used_bytes = self.used_bytes + result_bytes - old.map_or(0, |o| o.result_bytes);
-    }
-
-    fn put_event(&mut self, e: &JobEvent) {
-        self.first_event = Some(self.first_event.map_or(e.seq, |f| f.min(e.seq)));
-        self.last_event = self.last_event.max(e.seq);
-        if e.event == EventKind::Uploaded {
-            self.last_confirmed = self.last_confirmed.max(Some(e.ts));
-        }
-    }
-
-    fn put_upload(&mut self, key: &[u8], u: UploadRecord, at: Instant) {
-        let Some(seq) = rows::seq_of(key) else { return };
-        let due = u.not_before.map_or(at.mono, |t| at.due(t, LONGEST_WAIT));
-        let in_flight = self.uploads.get(&seq).is_some_and(|e| e.in_flight);
-        let bytes = u.file.as_ref().map_or(0, |f| f.bytes);
-        self.uploads.insert(seq, UploadEntry { bytes, due, s3_key: u.s3_key, subject: u.subject, in_flight });
-    }
-
-    fn delete(&mut self, key: &[u8]) {
-        match key.first() {
-            Some(b'p') => {
-                if let Ok(id) = uuid::Uuid::from_slice(&key[1..]) {
-                    self.forget_photo(PhotoId(id));
-                }
-            }
-            Some(b'u') => {
-                if let Some(seq) = rows::seq_of(key) {
-                    self.uploads.remove(&seq);
-                }
-            }
-            Some(b'c') => {
-                if let Some(id) = rows::job_of(key) {
-                    self.clears.remove(&id);
-                }
-            }
-            Some(b'k') => {
-                self.idempotency.remove(key);
-            }
-            Some(b'e') => {
-                let seq = rows::seq_of(key).unwrap_or_default();
-                self.first_event = self.first_event.map(|f| f.max(Seq(seq.0 + 1)));
-            }
-            _ => {}
-        }
     }
 
     /// An attempt at an upload begins or ends. The object stays busy even where its row was taken back in the meantime.

@@ -30,7 +30,7 @@ use crate::{
         job::{Job, Lane},
         stage::{Stage, StepMs},
     },
-    pipeline::{Done, Ended, Input, Pipeline, Stop, Watch},
+    pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
     ports::Clock,
     scheduler::{Policy, SLOTS},
     store::{Store, StoreError, blobs},
@@ -196,12 +196,28 @@ impl Context {
         let began = self.clock.mono();
         let watched = Watched { context: self, job, stop: &stop, began, paused: std::sync::Mutex::new(Duration::ZERO) };
         let result = self.input(job).and_then(|input| {
+            if let Some(done) = self.reused(job, &input) {
+                return Ok(done);
+            }
             catch_unwind(AssertUnwindSafe(|| self.pipeline.run(&input, &watched)))
                 .unwrap_or_else(|_| Err(Ended::Fault(Box::new(Fault::new(Code::Internal, "a pipeline step panicked")), StepMs::default())))
         });
-        let took = result.as_ref().ok().map(|d| d.outcome.processing_time_ms);
+        let took = result.as_ref().ok().filter(|d| !d.outcome.cached).map(|d| d.outcome.processing_time_ms);
         self.runtime.block_on(self.settle(job, result, &stop));
         self.live.end(job.id, took);
+    }
+
+    /// An earlier result of this very photo, where nobody asked for a new run.
+    fn reused(&self, job: &Job, input: &Input) -> Option<Done> {
+        if job.reprocess_of.is_some() {
+            return None;
+        }
+        let earlier = self.store.earlier_result(job.photo_id, self.pipeline.fingerprint());
+        let earlier = earlier.unwrap_or_else(|e| {
+            tracing::warn!(job = %job.id, error = %e, "earlier results were not looked at");
+            None
+        })?;
+        self.pipeline.reuse(input, &Earlier { folder: &self.store.result_dir(earlier.id), artifacts: earlier.artifacts.as_ref()? })
     }
 
     fn input(&self, job: &Job) -> Result<Input, Ended> {

@@ -5,17 +5,15 @@ use std::{
     io::{BufRead, BufReader},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
+use super::{SOON, daemon::terminate, eventually, folder::Folder};
 use serde_json::Value;
-use tempfile::TempDir;
-
-use super::{SOON, daemon::terminate, eventually};
 
 pub struct Broker {
-    dir: TempDir,
+    dir: Folder,
     pub port: u16,
     child: Option<Child>,
 }
@@ -39,7 +37,12 @@ impl Message {
 impl Broker {
     #[track_caller]
     pub fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("irisd-mosquitto-").tempdir().unwrap();
+        Self::start_in(Folder::passing("irisd-mosquitto-"))
+    }
+
+    /// With the sessions and retained messages that a broker left in this folder before.
+    #[track_caller]
+    pub fn start_in(dir: Folder) -> Self {
         let port = free_port();
         // persistence: a broker that was away still has the sessions of its subscribers, so that no test depends on who reconnects first.
         // user root: mosquitto would give up its rights and could not write into our folder.
@@ -74,6 +77,10 @@ impl Broker {
         eventually("mosquitto listens", SOON, || TcpStream::connect(("127.0.0.1", self.port)).ok());
     }
 
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// A clean end: sessions and what is queued for them are kept.
     pub fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -85,31 +92,43 @@ impl Broker {
     /// Listens to `topics` in a session that outlives the broker's restarts.
     #[track_caller]
     pub fn collect(&self, topics: &[&str]) -> Collector {
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let into = messages.clone();
+        let listener = self.listen(&format!("collector-{}", free_port()), topics, move |m| into.lock().unwrap().push(m));
+        Collector { messages, _listener: listener }
+    }
+
+    /// Calls `hear` with each message on `topics`, in a session of this name that outlives the broker's restarts and ours.
+    #[track_caller]
+    pub fn listen(&self, session: &str, topics: &[&str], mut hear: impl FnMut(Message) + Send + 'static) -> Listener {
+        let ready = format!("{session}/ready");
         let mut command = Command::new("mosquitto_sub");
-        command.args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-c", "-x", "3600", "-F", "%j"]);
-        command.args(["-i", &format!("collector-{}", free_port())]);
+        command.args(["-V", "mqttv5", "-h", "127.0.0.1", "-p", &self.port.to_string(), "-q", "1", "-c", "-x", "86400", "-F", "%j"]);
+        command.args(["-i", session]);
         // The marker shows that the subscription stands before the test goes on.
-        for topic in topics.iter().chain(&["collector/ready"]) {
+        for topic in topics.iter().chain(&[ready.as_str()]) {
             command.args(["-t", topic]);
         }
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("mosquitto_sub is installed");
         let stdout = child.stdout.take().unwrap();
-        let messages = Arc::new(Mutex::new(Vec::new()));
-        let into = messages.clone();
+        let (subscribed, stands) = mpsc::channel();
+        let marker = ready.clone();
         std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                if let Some(message) = parse(&line) {
-                    into.lock().unwrap().push(message);
+            for message in BufReader::new(stdout).lines().map_while(Result::ok).filter_map(|line| parse(&line)) {
+                if message.topic == marker {
+                    let _ = subscribed.send(()); // several may come: it is published until one is heard
+                } else {
+                    hear(message);
                 }
             }
         });
-        let collector = Collector { messages, child };
-        eventually("the collector is subscribed", SOON, || {
-            self.publish("collector/ready", "x");
-            collector.all().iter().any(|m| m.topic == "collector/ready").then_some(())
+        let listener = Listener(child);
+        eventually("the listener is subscribed", SOON, || {
+            self.publish(&ready, "x");
+            stands.try_recv().ok()
         });
-        collector
+        listener
     }
 
     pub fn publish(&self, topic: &str, payload: &str) {
@@ -155,9 +174,19 @@ fn parse(line: &str) -> Option<Message> {
     })
 }
 
+/// A subscription; it ends when this is dropped, its session stays.
+pub struct Listener(Child);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub struct Collector {
     messages: Arc<Mutex<Vec<Message>>>,
-    child: Child,
+    _listener: Listener,
 }
 
 impl Collector {
@@ -192,13 +221,6 @@ impl Collector {
     #[track_caller]
     pub fn kinds(&self, job: &str) -> Vec<String> {
         self.events().iter().filter(|e| e["job_id"] == job).map(|e| e["event"].as_str().unwrap_or("?").to_owned()).collect()
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -8,17 +8,16 @@ use std::{
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::{auth::SimpleAuth, service::S3ServiceBuilder};
-use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
 
-use super::broker::free_port;
+use super::{broker::free_port, folder::Folder};
 
 const ACCESS_KEY: &str = "AKIDIRISTEST";
 const SECRET_KEY: &str = "a-secret-of-the-tests-only-0123456789abc";
 const BUCKET: &str = "eyes";
 
 pub struct Bucket {
-    dir: TempDir,
+    dir: Folder,
     pub port: u16,
     server: Option<Runtime>,
 }
@@ -26,14 +25,23 @@ pub struct Bucket {
 impl Bucket {
     #[track_caller]
     pub fn start() -> Self {
-        let mut bucket = Self::away();
+        Self::start_in(Folder::passing("irisd-s3-"))
+    }
+
+    /// With the objects that lie in this folder already.
+    #[track_caller]
+    pub fn start_in(dir: Folder) -> Self {
+        let mut bucket = Self::away_in(dir);
         bucket.restart();
         bucket
     }
 
     /// Nobody listens there yet.
     pub fn away() -> Self {
-        let dir = tempfile::Builder::new().prefix("irisd-s3-").tempdir().unwrap();
+        Self::away_in(Folder::passing("irisd-s3-"))
+    }
+
+    fn away_in(dir: Folder) -> Self {
         fs::create_dir_all(dir.path().join("root").join(BUCKET)).unwrap();
         fs::write(dir.path().join("access"), ACCESS_KEY).unwrap();
         fs::write(dir.path().join("secret"), format!("{SECRET_KEY}\n")).unwrap();
@@ -71,6 +79,10 @@ impl Bucket {
         self.server = Some(runtime);
     }
 
+    pub fn is_running(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// The server goes away, open connections with it; what it holds stays.
     pub fn stop(&mut self) {
         if let Some(runtime) = self.server.take() {
@@ -78,7 +90,8 @@ impl Bucket {
         }
     }
 
-    fn root(&self) -> PathBuf {
+    /// Where the objects lie, by their keys.
+    pub fn root(&self) -> PathBuf {
         self.dir.path().join("root").join(BUCKET)
     }
 

@@ -5,31 +5,50 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     time::Duration,
 };
 
-use tempfile::TempDir;
 use toml::{Table, Value};
 
-use super::{IRISD, SOON, client::Client, eventually};
+use super::{IRISD, SOON, client::Client, eventually, folder::Folder};
 
 /// Bytes of log shown when a test fails.
 const LOG_TAIL: usize = 8000;
 
 /// A daemon to be started, or to be looked at while it is down.
 pub struct Daemon {
-    /// Holds configuration, log and, unless given, the state. Removed at the end.
-    pub dir: TempDir,
+    /// Holds configuration, log and, unless given, the state.
+    pub dir: Folder,
     pub state: PathBuf,
     pub base: String,
     pub token: String,
+    /// Variables for the next start.
+    pub environment: Vec<(String, String)>,
     child: Option<Child>,
+}
+
+/// The program under test where it is not the one that was built with us.
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Runs a copy of `program` from `dir`, kept there for the next time: a build in the middle of a long run must not change what is tried.
+pub fn keep_program_in(dir: &Path, program: &Path) {
+    let copy = dir.join("irisd");
+    if !copy.exists() {
+        let tmp = dir.join("irisd.new");
+        fs::copy(program, &tmp).unwrap();
+        fs::rename(&tmp, &copy).unwrap();
+    }
+    PROGRAM.set(copy).expect("the program is chosen once, before it is started");
+}
+
+pub fn program() -> &'static Path {
+    PROGRAM.get().map_or(Path::new(IRISD), PathBuf::as_path)
 }
 
 /// A command of the program that sees none of our own `IRISD_*` variables.
 pub fn irisd() -> Command {
-    let mut command = Command::new(IRISD);
+    let mut command = Command::new(program());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("IRISD_") {
             command.env_remove(name);
@@ -86,10 +105,14 @@ impl Daemon {
 
     /// Configuration and state folder are there; nothing runs yet.
     pub fn prepare(extra: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("irisd-bb-").tempdir().unwrap();
+        Self::prepare_in(Folder::passing("irisd-bb-"), extra)
+    }
+
+    /// With the state that a daemon left in this folder before.
+    pub fn prepare_in(dir: Folder, extra: &str) -> Self {
         let state = dir.path().join("state");
         write_config(dir.path(), &state, extra);
-        Self { dir, state, base: String::new(), token: String::new(), child: None }
+        Self { dir, state, base: String::new(), token: String::new(), environment: Vec::new(), child: None }
     }
 
     pub fn config_path(&self) -> PathBuf {
@@ -104,16 +127,31 @@ impl Daemon {
     /// Starts on the state that is there. Panics unless `listening http://...` comes soon.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.try_restart().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Starts on the state that is there; what went wrong where no `listening http://...` comes soon.
+    pub fn try_restart(&mut self) -> Result<(), String> {
+        let lines = self.spawn();
+        let line = lines.recv_timeout(SOON).map_err(|_| {
+            let process = self.child.as_mut().map(Child::try_wait);
+            format!("no `listening` line; the process: {process:?}")
+        })?;
+        let base = line.strip_prefix("listening ").ok_or_else(|| format!("the first line on stdout is {line:?}"))?;
+        assert!(base.starts_with("http://") || base.starts_with("https://"), "{line:?}");
+        self.base = base.trim().trim_end_matches('/').to_owned();
+        self.token = fs::read_to_string(self.state.join("local.token")).expect("local.token is written at the first start").trim().into();
+        Ok(())
+    }
+
+    /// Starts and does not wait; the lines of its stdout.
+    pub fn spawn(&mut self) -> mpsc::Receiver<String> {
         assert!(self.child.is_none(), "it runs already");
         let log = File::options().create(true).append(true).open(self.log_path()).unwrap();
-        let mut child = irisd()
-            .args(["run", "--config"])
-            .arg(self.config_path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("irisd can be started");
+        let mut command = irisd();
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.args(["run", "--config"]).arg(self.config_path()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().expect("irisd can be started");
         let stdout = child.stdout.take().unwrap();
         self.child = Some(child);
         let (tx, rx) = mpsc::channel();
@@ -122,14 +160,7 @@ impl Daemon {
                 let _ = tx.send(line); // read on when nobody listens: a full pipe would stop the daemon
             }
         });
-        let line = match rx.recv_timeout(SOON) {
-            Ok(line) => line,
-            Err(_) => panic!("no `listening` line; the process: {:?}", self.child.as_mut().unwrap().try_wait()),
-        };
-        let base = line.strip_prefix("listening ").unwrap_or_else(|| panic!("the first line on stdout is {line:?}"));
-        assert!(base.starts_with("http://") || base.starts_with("https://"), "{line:?}");
-        self.base = base.trim().trim_end_matches('/').to_owned();
-        self.token = fs::read_to_string(self.state.join("local.token")).expect("local.token is written at the first start").trim().into();
+        rx
     }
 
     /// The admin of the device.
@@ -166,6 +197,11 @@ impl Daemon {
 
     pub fn is_running(&mut self) -> bool {
         self.child.as_mut().is_some_and(|c| c.try_wait().unwrap().is_none())
+    }
+
+    /// SIGTERM, without waiting for what comes of it.
+    pub fn terminate(&self) {
+        terminate(self.child.as_ref().expect("it runs"));
     }
 
     /// As a power cut for the process: no handler runs.

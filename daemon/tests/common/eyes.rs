@@ -11,10 +11,7 @@ use std::{
 use image::{DynamicImage, ImageFormat, RgbImage};
 use serde_json::Value;
 
-use super::{
-    IRISD,
-    daemon::{irisd, text},
-};
+use super::daemon::{irisd, program, text};
 
 /// A synthetic eye and what is known about it.
 pub struct Eye {
@@ -61,7 +58,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 
 /// One folder a build; those of older builds are removed.
 fn folder() -> PathBuf {
-    let built = fs::metadata(IRISD).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let built = fs::metadata(program()).unwrap().modified().unwrap().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let (base, name) = (Path::new(env!("CARGO_TARGET_TMPDIR")), format!("eyes-{built}"));
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let old = entry.file_name().to_string_lossy().into_owned();
@@ -77,9 +74,12 @@ pub fn plain(seed: u64, width: u16, height: u16) -> Vec<u8> {
     let mut dice = super::Dice::new(seed);
     let base = [dice.roll(200), dice.roll(200), dice.roll(200)];
     let pixels: Vec<u8> = (0..usize::from(width) * usize::from(height)).flat_map(|i| base.map(|b| (b as usize + i % 50) as u8)).collect();
-    let picture = jpeg(&pixels, width, height, jpeg_encoder::ColorType::Rgb);
-    // A comment segment with the seed: two seeds never give the same bytes.
-    [&picture[..2], &[0xFF, 0xFE, 0, 10], &seed.to_be_bytes(), &picture[2..]].concat()
+    numbered(&jpeg(&pixels, width, height, jpeg_encoder::ColorType::Rgb), seed)
+}
+
+/// The same JPEG with a number in a comment segment: two numbers never give the same bytes.
+pub fn numbered(jpeg: &[u8], number: u64) -> Vec<u8> {
+    [&jpeg[..2], &[0xFF, 0xFE, 0, 10], &number.to_be_bytes(), &jpeg[2..]].concat()
 }
 
 fn jpeg(pixels: &[u8], width: u16, height: u16, color: jpeg_encoder::ColorType) -> Vec<u8> {

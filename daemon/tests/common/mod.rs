@@ -10,6 +10,7 @@ pub mod client;
 pub mod daemon;
 pub mod eyes;
 pub mod files;
+pub mod folder;
 pub mod live;
 pub mod raw;
 

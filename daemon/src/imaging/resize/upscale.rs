@@ -1,38 +1,48 @@
-//! Enlarging by a whole factor 1..=4, as [`Rows`]: made in strips of [`STRIP`] rows over all cores, never held whole.
+//! Enlarging by a whole factor 1..=4, as [`Rows`]: as many rows at a time as are asked for, over all cores, never held whole.
 //!
 //! ```text
-//! source rows --along x--> wide rows (i16, 1/64 steps), a window of STRIP / factor + taps of them
-//!                              \--along y--> STRIP result rows --> next_row
+//! source rows --along x--> wide rows (i16, 1/64 levels), the few that the asked rows touch
+//!                              \--along y--> result rows, straight into the caller's buffer
 //! ```
 //!
-//! A whole factor has only `factor` sets of weights, so a table of at most 4 x 6 numbers does for the whole picture.
+//! A whole factor has only `factor` sets of weights, so a table of at most 4 x 8 numbers does for the whole picture. Along x each set of
+//! weights makes one plane (result pixels 0, 4, 8 ... of the row, say), then the planes are laid into each other.
+
+mod kernel;
+
+use std::collections::VecDeque;
 
 use rayon::prelude::*;
 
-use super::super::raster::{Gray, Rgb, Rows};
+use self::kernel::{ONE, into_levels, into_row};
+use super::super::{
+    raster::{Gray, Rgb, Rows},
+    wide::wide,
+};
 
-/// Result rows made at a time: enough work for every core, and 16 source rows at 4x.
-const STRIP: usize = 64;
-/// Weights are in 1/16384.
-const WEIGHT_BITS: u32 = 14;
-/// Wide rows are in 1/64 levels: Lanczos overshoots 0..255 by up to a third, which still fits an i16.
-const WIDE_BITS: u32 = 6;
-const TAPS: usize = 6;
+/// Source levels are in 1/128 along x, so that wide rows come out in 1/64: Lanczos overshoots 0..255 by up to a third, which fits an i16.
+const SOURCE_BITS: u32 = 7;
+/// Lanczos looks this far, source px, to each side. Four is what OpenCV's INTER_LANCZOS4 takes.
+const LOBES: usize = 4;
+/// Numbers of a row that are made before the next row's: nine wide rows of them fit a cache of 32 KiB.
+const PIECE: usize = 1024;
+/// Numbers behind the end of a row that may be written over: pixels are laid four numbers at a time.
+const SLACK: usize = 1;
 
-/// sRGB, H x W x 3 to kH x kW x 3. Kernel: Lanczos, a = 3, edges clamped, results clamped to 0..=255 (Turkowski 1990).
-/// Exact for a constant picture; factor 1 gives the picture itself.
-pub struct Lanczos<'a>(Upscale<'a>);
+/// sRGB, H x W x 3 to kH x kW x 3. Kernel: Lanczos, a = 4, edges clamped, results clamped to 0..=255 (Turkowski 1990).
+/// Exact for a constant picture; factor 1 gives the picture itself. Within one level of the definition.
+pub struct Lanczos<'a>(Upscale<'a, { 2 * LOBES }>);
 
 impl<'a> Lanczos<'a> {
     /// `factor`: 1..=4. The picture has at least one pixel.
     pub fn new(source: &'a Rgb, factor: usize) -> Self {
         let picture = Picture { data: &source.data, width: source.width, height: source.height, channels: 3 };
-        Self(Upscale::new(picture, factor, |t| if t.abs() < 3.0 { sinc(t) * sinc(t / 3.0) } else { 0.0 }))
+        Self(Upscale::new(picture, factor, lanczos))
     }
 }
 
 /// A mask, H x W to kH x kW. Linear, edges clamped: Lanczos would ring, faint rims far from the edge of the mask.
-pub struct LinearMask<'a>(Upscale<'a>);
+pub struct LinearMask<'a>(Upscale<'a, 2>);
 
 impl<'a> LinearMask<'a> {
     /// `factor`: 1..=4. The mask has at least one pixel.
@@ -55,13 +65,21 @@ macro_rules! rows {
                 self.0.picture.channels
             }
             fn next_row(&mut self, out: &mut [u8]) {
-                self.0.next_row(out);
+                self.0.next_rows(out);
+            }
+            fn next_rows(&mut self, out: &mut [u8]) {
+                self.0.next_rows(out);
             }
         }
     };
 }
 rows!(Lanczos);
 rows!(LinearMask);
+
+fn lanczos(t: f64) -> f64 {
+    let lobes = LOBES as f64;
+    if t.abs() < lobes { sinc(t) * sinc(t / lobes) } else { 0.0 }
+}
 
 fn sinc(t: f64) -> f64 {
     let t = t * std::f64::consts::PI;
@@ -76,139 +94,161 @@ struct Picture<'a> {
     channels: usize,
 }
 
-/// Weights of one phase: result pixel `phase` of a source pixel takes source pixels `first`.. relative to it.
-#[derive(Clone, Copy, Default)]
-struct Phase {
-    first: isize,
-    weights: [i32; TAPS],
+impl<'a> Picture<'a> {
+    fn row(&self, y: usize) -> &'a [u8] {
+        &self.data[y * self.width * self.channels..][..self.width * self.channels]
+    }
 }
 
-struct Upscale<'a> {
+/// Weights of one phase: result pixel `phase` of a source pixel takes T source pixels from `first` on, relative to it.
+#[derive(Clone, Copy)]
+struct Phase<const T: usize> {
+    first: isize,
+    weights: [i16; T],
+}
+
+struct Upscale<'a, const T: usize> {
     picture: Picture<'a>,
     factor: usize,
-    phases: Vec<Phase>,
-    /// Wide rows of source rows `window_start`.., each kW x channels.
-    window: Vec<Vec<i16>>,
+    phases: Vec<Phase<T>>,
+    /// Wide rows of source rows `window_start`.., each kW x channels and [`SLACK`].
+    window: VecDeque<Vec<i16>>,
     window_start: usize,
-    strip: Vec<u8>,
     /// Result rows given out.
     given: usize,
 }
 
-impl<'a> Upscale<'a> {
+impl<'a, const T: usize> Upscale<'a, T> {
     fn new(picture: Picture<'a>, factor: usize, kernel: impl Fn(f64) -> f64) -> Self {
         assert!((1..=4).contains(&factor), "factor {factor} is not 1..=4");
         assert!(picture.width > 0 && picture.height > 0, "an empty picture cannot be enlarged");
         let phases = (0..factor).map(|p| phase(p, factor, &kernel)).collect();
-        Self { picture, factor, phases, window: Vec::new(), window_start: 0, strip: Vec::new(), given: 0 }
+        Self { picture, factor, phases, window: VecDeque::new(), window_start: 0, given: 0 }
     }
 
-    fn next_row(&mut self, out: &mut [u8]) {
+    fn next_rows(&mut self, out: &mut [u8]) {
         let row = self.picture.width * self.factor * self.picture.channels;
-        let in_strip = self.given % STRIP;
-        if in_strip == 0 {
-            self.make_strip(self.given, row);
+        let (first, count) = (self.given, out.len() / row);
+        if count == 0 {
+            return;
         }
-        out.copy_from_slice(&self.strip[in_strip * row..(in_strip + 1) * row]);
-        self.given += 1;
-    }
+        self.given += count;
+        // Source rows that these touch, edges clamped.
+        let from = (first / self.factor).saturating_sub(T / 2);
+        let to = ((first + count - 1) / self.factor + T / 2).min(self.picture.height - 1);
+        self.slide_window(from, to);
 
-    fn make_strip(&mut self, first: usize, row: usize) {
-        let count = STRIP.min(self.picture.height * self.factor - first);
-        let last_source = self.picture.height - 1;
-        // Source rows that the strip touches, edges clamped.
-        let from = (first / self.factor).saturating_sub(TAPS / 2);
-        let to = ((first + count - 1) / self.factor + TAPS / 2).min(last_source);
-        self.slide_window(from, to, row);
-
-        self.strip.resize(STRIP * row, 0);
         let (factor, phases, window) = (self.factor, &self.phases, &self.window);
-        self.strip[..count * row].par_chunks_exact_mut(row).enumerate().for_each(|(i, out)| {
-            let y = first + i;
-            let phase = &phases[y % factor];
-            let taps: [&[i16]; TAPS] = std::array::from_fn(|t| {
-                let at = ((y / factor) as isize + phase.first + t as isize).clamp(from as isize, to as isize);
-                window[at as usize - from].as_slice()
-            });
-            blend(taps, &phase.weights, out);
+        // The rows of one source row read the same wide rows: piece by piece, which then come from the nearest cache.
+        out.par_chunks_mut(row * factor).enumerate().for_each(|(i, rows)| {
+            for piece in (0..row).step_by(PIECE) {
+                let piece = piece..(piece + PIECE).min(row);
+                for (j, out) in rows.chunks_exact_mut(row).enumerate() {
+                    let y = first + i * factor + j;
+                    let phase = &phases[y % factor];
+                    let taps: [&[i16]; T] = std::array::from_fn(|t| {
+                        let at = ((y / factor) as isize + phase.first + t as isize).clamp(from as isize, to as isize);
+                        &window[at as usize - from][piece.clone()]
+                    });
+                    into_levels(taps, &phase.weights, &mut out[piece.clone()]);
+                }
+            }
         });
     }
 
     /// Makes the window hold the wide rows from..=to; those it has already are kept.
-    fn slide_window(&mut self, from: usize, to: usize, row: usize) {
+    fn slide_window(&mut self, from: usize, to: usize) {
         let stale = (from - self.window_start).min(self.window.len());
         let mut spare: Vec<Vec<i16>> = self.window.drain(..stale).collect();
         self.window_start = from;
         let first_new = from + self.window.len();
         let mut fresh: Vec<Vec<i16>> = (first_new..=to).map(|_| spare.pop().unwrap_or_default()).collect();
-        let (picture, factor, phases) = (self.picture, self.factor, &self.phases);
-        fresh.par_iter_mut().enumerate().for_each(|(i, wide)| {
-            let at = (first_new + i) * picture.width * picture.channels;
-            let source = &picture.data[at..at + picture.width * picture.channels];
-            wide.resize(row, 0);
+        let (picture, phases) = (self.picture, &self.phases);
+        fresh.par_iter_mut().enumerate().for_each_init(Bench::default, |bench, (i, wide)| {
+            let source = picture.row(first_new + i);
             match picture.channels {
-                3 => widen::<3>(source, factor, phases, wide),
-                _ => widen::<1>(source, factor, phases, wide),
+                3 => widen::<T, 3>(source, phases, bench, wide),
+                _ => widen::<T, 1>(source, phases, bench, wide),
             }
         });
-        self.window.append(&mut fresh);
+        self.window.extend(fresh);
     }
 }
 
-fn phase(p: usize, factor: usize, kernel: &impl Fn(f64) -> f64) -> Phase {
+fn phase<const T: usize>(p: usize, factor: usize, kernel: &impl Fn(f64) -> f64) -> Phase<T> {
     // Centre of the result pixel, in source pixels from the centre of its own source pixel.
     let centre = (p as f64 + 0.5) / factor as f64 - 0.5;
-    let first = if centre < 0.0 { -3 } else { -2 };
-    let raw: [f64; TAPS] = std::array::from_fn(|t| kernel((first + t as isize) as f64 - centre));
+    let reach = (T / 2) as isize;
+    let first = if centre < 0.0 { -reach } else { 1 - reach };
+    let raw: [f64; T] = std::array::from_fn(|t| kernel((first + t as isize) as f64 - centre));
     let sum: f64 = raw.iter().sum();
-    let one = f64::from(1 << WEIGHT_BITS);
-    let mut weights = raw.map(|w| (w / sum * one).round() as i32);
+    let mut weights = raw.map(|w| (w / sum * f64::from(ONE)).round() as i32);
     // The weights sum to exactly one, or flat areas would shift; the largest takes the rest.
-    let rest = (1 << WEIGHT_BITS) - weights.iter().sum::<i32>();
-    let largest = (0..TAPS).max_by_key(|t| weights[*t]).expect("there are taps");
+    let rest = ONE - weights.iter().sum::<i32>();
+    let largest = (0..T).max_by_key(|t| weights[*t]).expect("there are taps");
     weights[largest] += rest;
-    Phase { first, weights }
+    Phase { first, weights: weights.map(|w| w as i16) }
 }
 
-/// One source row, `factor` times as wide, in 1/64 levels.
-fn widen<const C: usize>(source: &[u8], factor: usize, phases: &[Phase], wide: &mut [i16]) {
-    let width = source.len() / C;
+/// What widening a row needs, kept from row to row.
+#[derive(Default)]
+struct Bench {
+    padded: Vec<i16>,
+    planes: Vec<Vec<i16>>,
+}
+
+/// One source row of C channels, as many times wider as there are phases, in 1/64 levels.
+fn widen<const T: usize, const C: usize>(source: &[u8], phases: &[Phase<T>], bench: &mut Bench, wide: &mut Vec<i16>) {
+    let (width, factor) = (source.len() / C, phases.len());
     // A copy with its edges repeated needs no clamping in the loop.
-    const PAD: usize = 3;
-    let mut padded = Vec::with_capacity((width + 2 * PAD) * C);
-    for _ in 0..PAD {
-        padded.extend_from_slice(&source[..C]);
+    let padded = &mut bench.padded;
+    padded.resize(source.len() + T * C, 0);
+    let inner = T / 2 * C;
+    spread_out(source, &mut padded[inner..inner + source.len()]);
+    for i in 0..inner {
+        padded[i] = padded[inner + i % C];
+        padded[inner + source.len() + i] = padded[inner + source.len() - C + i % C];
     }
-    padded.extend_from_slice(source);
-    for _ in 0..PAD {
-        padded.extend_from_slice(&source[(width - 1) * C..]);
+    bench.planes.resize(factor, Vec::new());
+    for (phase, plane) in phases.iter().zip(&mut bench.planes) {
+        plane.resize(source.len() + SLACK, 0);
+        let from = (T / 2).wrapping_add_signed(phase.first) * C;
+        into_row(std::array::from_fn(|t| &padded[from + t * C..]), &phase.weights, &mut plane[..source.len()]);
     }
-    for (x, out) in wide.chunks_exact_mut(C * factor).enumerate() {
-        for (phase, px) in phases.iter().zip(out.chunks_exact_mut(C)) {
-            let from = (x + PAD).wrapping_add_signed(phase.first) * C;
-            let taps = &padded[from..from + TAPS * C];
-            for c in 0..C {
-                let mut sum = 1 << (WEIGHT_BITS - WIDE_BITS - 1);
-                for t in 0..TAPS {
-                    sum += i32::from(taps[t * C + c]) * phase.weights[t];
-                }
-                px[c] = (sum >> (WEIGHT_BITS - WIDE_BITS)) as i16;
-            }
+    wide.resize(source.len() * factor + SLACK, 0);
+    match C {
+        3 => lay_pixels(&bench.planes, wide),
+        _ => lay_numbers(&bench.planes, &mut wide[..width * factor]),
+    }
+}
+
+wide! {
+    fn spread_out(source: &[u8], out: &mut [i16]) {
+        for (v, out) in source.iter().zip(out) {
+            *out = i16::from(*v) << SOURCE_BITS;
         }
     }
 }
 
-/// Six wide rows into one result row.
-fn blend(taps: [&[i16]; TAPS], weights: &[i32; TAPS], out: &mut [u8]) {
-    let [a, b, c, d, e, f] = taps.map(|t| &t[..out.len()]);
-    for i in 0..out.len() {
-        let sum = i32::from(a[i]) * weights[0]
-            + i32::from(b[i]) * weights[1]
-            + i32::from(c[i]) * weights[2]
-            + i32::from(d[i]) * weights[3]
-            + i32::from(e[i]) * weights[4]
-            + i32::from(f[i]) * weights[5];
-        out[i] = ((sum + (1 << (WEIGHT_BITS + WIDE_BITS - 1))) >> (WEIGHT_BITS + WIDE_BITS)).clamp(0, 255) as u8;
+/// Pixels of three numbers from each plane in turn. Four are copied at a time: the fourth is written over by the next pixel.
+fn lay_pixels(planes: &[Vec<i16>], wide: &mut [i16]) {
+    let factor = planes.len();
+    let pixels = (planes[0].len() - SLACK) / 3;
+    for x in 0..pixels {
+        for (p, plane) in planes.iter().enumerate() {
+            let at = (x * factor + p) * 3;
+            wide[at..at + 4].copy_from_slice(&plane[x * 3..x * 3 + 4]);
+        }
+    }
+}
+
+/// Numbers from each plane in turn.
+fn lay_numbers(planes: &[Vec<i16>], wide: &mut [i16]) {
+    let factor = planes.len();
+    for (p, plane) in planes.iter().enumerate() {
+        for (out, v) in wide.iter_mut().skip(p).step_by(factor).zip(plane) {
+            *out = *v;
+        }
     }
 }
 
@@ -219,9 +259,11 @@ mod tests {
     use super::*;
 
     fn all(rows: &mut dyn Rows) -> Vec<u8> {
-        let mut out = vec![0; rows.width() * rows.height() * rows.channels()];
         let row = rows.width() * rows.channels();
-        out.chunks_exact_mut(row).for_each(|r| rows.next_row(r));
+        let mut out = vec![0; rows.height() * row];
+        // One, then many: rows do not depend on how many are asked for.
+        rows.next_row(&mut out[..row]);
+        out[row..].chunks_mut(7 * row).for_each(|some| rows.next_rows(some));
         out
     }
 
@@ -233,8 +275,8 @@ mod tests {
                 let (sx, sy) = ((x as f64 + 0.5) / k as f64 - 0.5, (y as f64 + 0.5) / k as f64 - 0.5);
                 for c in 0..ch {
                     let (mut sum, mut norm) = (0.0, 0.0);
-                    for j in sy.floor() as isize - 3..=sy.floor() as isize + 4 {
-                        for i in sx.floor() as isize - 3..=sx.floor() as isize + 4 {
+                    for j in sy.floor() as isize - 4..=sy.floor() as isize + 5 {
+                        for i in sx.floor() as isize - 4..=sx.floor() as isize + 5 {
                             let weight = kernel(i as f64 - sx) * kernel(j as f64 - sy);
                             let (i, j) = (i.clamp(0, w as isize - 1) as usize, j.clamp(0, h as isize - 1) as usize);
                             sum += weight * f64::from(data[(j * w + i) * ch + c]);
@@ -248,10 +290,6 @@ mod tests {
         out
     }
 
-    fn lanczos3(t: f64) -> f64 {
-        if t.abs() < 3.0 { sinc(t) * sinc(t / 3.0) } else { 0.0 }
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
@@ -260,7 +298,7 @@ mod tests {
             let data: Vec<u8> = (0..w * h * 3).map(|_| { s = s.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); (s >> 56) as u8 }).collect();
             let rgb = Rgb { width: w, height: h, data };
             let fast = all(&mut Lanczos::new(&rgb, k));
-            let want = slow(&rgb.data, w, h, 3, k, lanczos3);
+            let want = slow(&rgb.data, w, h, 3, k, lanczos);
             let worst = fast.iter().zip(&want).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
             prop_assert!(worst <= 1, "worst {}", worst);
         }

@@ -124,7 +124,8 @@ pub fn lamps(s: &Scene, u: f32, v: f32) -> f32 {
     s.glints.iter().map(|g| lamp(g, u, v, 1.0 / s.radius)).fold(0.0, f32::max)
 }
 
-fn lamp(g: &Glint, u: f32, v: f32, px: f32) -> f32 {
+/// Light of one lamp, 0..1; `px`: a pixel's side, limbus radii.
+pub fn lamp(g: &Glint, u: f32, v: f32, px: f32) -> f32 {
     let (x, y) = (u - g.at.0, v - g.at.1);
     let soft = (1.5 * px).max(0.014);
     // The cornea is a ball: straight lines bow a little.
@@ -152,6 +153,6 @@ fn lamp(g: &Glint, u: f32, v: f32, px: f32) -> f32 {
         Shape::Ring { radius, .. } => radius,
         Shape::Dot { radius } => radius,
     };
-    let halo = 0.05 * pow(1.0 + (x * x + y * y) / (glow * glow), -2.0);
+    let halo = g.halo * pow(1.0 + (x * x + y * y) / (glow * glow), -2.0);
     (g.strength * light).max(halo * g.strength)
 }

@@ -10,6 +10,8 @@ const COVERAGE: (f32, f32) = (0.105, 0.175);
 /// Lid curves are kept as tables over u in -LID_SPAN..LID_SPAN.
 const LID_SPAN: f32 = 8.0;
 const LID_STEPS: usize = 4096;
+/// A clean lens.
+const HALO: f32 = 0.05;
 
 type Srgb = [u8; 3];
 
@@ -34,8 +36,9 @@ pub struct Scene {
     pub seed: u32,
     /// px.
     pub radius: f32,
-    centre: (f32, f32),
-    tilt: (f32, f32),
+    pub centre: (f32, f32),
+    /// Cosine and sine.
+    pub tilt: (f32, f32),
     /// +1: the inner corner lies on the right.
     pub mirror: f32,
     /// Half width of the opening, and its middle.
@@ -64,6 +67,7 @@ pub struct Scene {
     pub glints: Vec<Glint>,
 }
 
+#[derive(Debug, Clone, Copy)]
 pub enum Shape {
     /// A window with its bars: half width and height, lean.
     Window {
@@ -86,10 +90,13 @@ pub enum Shape {
 }
 
 /// A reflected lamp on the cornea, in (u, v).
+#[derive(Debug, Clone, Copy)]
 pub struct Glint {
     pub at: (f32, f32),
     pub shape: Shape,
     pub strength: f32,
+    /// Light that the lens scatters around it, share of `strength`.
+    pub halo: f32,
 }
 
 impl Scene {
@@ -198,23 +205,27 @@ fn lids(d: &mut Dice, half: f32, middle: f32, mirror: f32) -> (Vec<f32>, Vec<f32
 fn glints(d: &mut Dice, light: (f32, f32)) -> Vec<Glint> {
     let strength = d.range(0.85, 1.0);
     let main = match d.below(3) {
-        0 => {
-            Glint { at: light, shape: Shape::Window { half: (d.range(0.1, 0.16), d.range(0.13, 0.2)), lean: d.normal() * 0.12 }, strength }
-        }
+        0 => Glint {
+            at: light,
+            shape: Shape::Window { half: (d.range(0.1, 0.16), d.range(0.13, 0.2)), lean: d.normal() * 0.12 },
+            strength,
+            halo: HALO,
+        },
         1 => Glint {
             at: light,
             shape: Shape::Softbox { half: (d.range(0.09, 0.17), d.range(0.08, 0.14)), lean: d.normal() * 0.15 },
             strength,
+            halo: HALO,
         },
         _ => {
             let at = (d.normal() * 0.05, d.normal() * 0.05);
-            Glint { at, shape: Shape::Ring { radius: d.range(0.3, 0.45), band: d.range(0.03, 0.05) }, strength }
+            Glint { at, shape: Shape::Ring { radius: d.range(0.3, 0.45), band: d.range(0.03, 0.05) }, strength, halo: HALO }
         }
     };
     let mut all = vec![main];
     for _ in 0..1 + d.below(2) {
         let at = (-light.0 * d.range(0.6, 1.1) + d.normal() * 0.06, d.range(0.2, 0.5));
-        all.push(Glint { at, shape: Shape::Dot { radius: d.range(0.02, 0.045) }, strength: d.range(0.6, 0.95) });
+        all.push(Glint { at, shape: Shape::Dot { radius: d.range(0.02, 0.045) }, strength: d.range(0.6, 0.95), halo: HALO });
     }
     all
 }

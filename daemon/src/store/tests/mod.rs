@@ -95,7 +95,7 @@ pub fn outcome() -> Outcome {
     let file = FileFacts { sha256: Sha256([9; 32]), bytes: 10, width: 1, height: 1 };
     let files = ReportFiles { image: file.clone(), mask: file.clone(), synthetic: file };
     Outcome {
-        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, on_disk: true },
+        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, on_disk: true, made_by: None },
         quality: Quality { verdict: Verdict::Pass, metrics: Default::default() },
         step_ms: StepMs::default(),
         processing_time_ms: 5,
@@ -103,8 +103,10 @@ pub fn outcome() -> Outcome {
     }
 }
 
-/// What a process death leaves: the files as they are now.
-pub fn crash_image(state: &Path) -> tempfile::TempDir {
+/// What a process death leaves: the files as they are now. A copy takes a while in which sled must not write: a real death is one moment.
+pub fn crash_image(store: &Store) -> tempfile::TempDir {
+    store.reader.settle();
+    let state = store.state_dir();
     let to = tempfile::tempdir().expect("a folder");
     copy(state, to.path());
     to
@@ -135,7 +137,7 @@ async fn what_was_acknowledged_is_there_after_a_process_death() {
     store.claim(job.id).await.expect("claimed");
     store.step(job.id, Stage::Enhance, StepMs::default()).await.expect("stored");
 
-    let image = crash_image(dir.path());
+    let image = crash_image(&store);
     let (again, report) = open(image.path());
     assert_eq!((report.rebuilt, report.recovered_jobs), (None, 1));
     let found = again.job(job.id).expect("reads").expect("is there");
@@ -242,12 +244,12 @@ async fn a_photo_that_kills_the_process_again_and_again_is_set_aside() {
     let (store, _) = open(dir.path());
     let photo = photo(&store, "a", 1).await;
     let id = submit(&store, &photo).await.id;
-    let mut image = crash_image(dir.path());
+    let mut image = crash_image(&store);
     for _ in 0..3 {
         let (store, _) = open(image.path());
         store.claim(id).await.expect("claimed");
         store.step(id, Stage::Segment, StepMs::default()).await.expect("stored");
-        image = crash_image(image.path());
+        image = crash_image(&store);
     }
     let (store, _) = open(image.path());
     let job = store.job(id).expect("reads").expect("is there");

@@ -110,15 +110,15 @@ proptest! {
     fn the_store_is_what_was_acknowledged_through_any_order_of_deeds_and_deaths(actions in actions()) {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let mut image = tempfile::tempdir().expect("a folder");
+            let mut _image = tempfile::tempdir().expect("a folder"); // holds the store's folder until the next one is open
             let open = |path: &Path| Store::open(Options { crash_limit: 1000, ..options(path) }).expect("opens").0;
-            let (mut store, mut model) = (open(image.path()), Model::default());
+            let (mut store, mut model) = (open(_image.path()), Model::default());
             for action in &actions {
                 model.act(&store, action).await;
                 if matches!(action, Action::Crash) {
-                    let next = crash_image(image.path());
+                    let next = crash_image(&store);
                     store = open(next.path());
-                    image = next;
+                    _image = next;
                 }
                 model.check(&store);
             }

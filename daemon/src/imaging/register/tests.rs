@@ -1,0 +1,76 @@
+use super::*;
+use crate::imaging::{
+    highlights, merge,
+    synth::lamps::{Kind, Lit, Pose, lit},
+};
+
+fn shot<'a>(l: &'a Lit, glare: &'a Region) -> Shot<'a> {
+    Shot { photo: &l.photo, mask: &l.mask, limbus: &l.truth.limbus, pupil: Some(&l.truth.pupil), glare }
+}
+
+fn glare(l: &Lit) -> Region {
+    highlights::find(&l.photo, &l.truth.limbus, Some(&l.truth.pupil), &l.mask).map
+}
+
+/// Where the pose says that a point of the first shot went.
+fn moved(a: &Lit, b: &Lit, pose: Pose, (x, y): (f64, f64)) -> (f64, f64) {
+    let (dx, dy) = ((x - a.truth.limbus.cx) * f64::from(pose.scale), (y - a.truth.limbus.cy) * f64::from(pose.scale));
+    let (s, c) = f64::from(pose.turn_deg).to_radians().sin_cos();
+    (b.truth.limbus.cx + c * dx - s * dy, b.truth.limbus.cy + s * dx + c * dy)
+}
+
+const POSES: [Pose; 2] =
+    [Pose { scale: 1.03, turn_deg: 2.0, shift: (0.05, -0.04) }, Pose { scale: 0.97, turn_deg: -2.0, shift: (-0.06, 0.02) }];
+
+#[test]
+fn a_turned_and_moved_shot_is_laid_on_the_first_to_a_fraction_of_a_pixel() {
+    for (seed, pose) in [(5, POSES[0]), (6, POSES[1])] {
+        let a = lit(seed, 1, Kind::Softbox, 0.12, Pose::STRAIGHT, 480, 360);
+        let b = lit(seed, 2, Kind::Ring, 0.15, pose, 480, 360);
+        let (ga, gb) = (glare(&a), glare(&b));
+        // A segmentation's centre and radius are a few percent off.
+        let off = Ellipse { cx: a.truth.limbus.cx + 2.0, rx: a.truth.limbus.rx * 1.02, ry: a.truth.limbus.ry * 1.02, ..a.truth.limbus };
+        let first = Shot { limbus: &off, ..shot(&a, &ga) };
+        let found = align(&first, &shot(&b, &gb)).expect("texture");
+        assert!(found.correlation > 0.6, "{}", found.correlation);
+        let r = a.truth.limbus.rx * 0.6;
+        for (dx, dy) in [(r, 0.0), (-r, 0.0), (0.0, r), (0.5 * r, 0.5 * r)] {
+            let at = (a.truth.limbus.cx + dx, a.truth.limbus.cy + dy);
+            let (want, is) = (moved(&a, &b, pose, at), found.warp.at(at.0, at.1));
+            assert!((want.0 - is.0).hypot(want.1 - is.1) < 0.5, "seed {seed}: {want:?} {is:?}");
+        }
+    }
+}
+
+#[test]
+fn another_eye_of_any_colour_does_not_fit() {
+    let eyes: Vec<Lit> = (0..6).map(|seed| lit(40 + seed, seed, Kind::Point, 0.08, Pose::STRAIGHT, 320, 240)).collect();
+    for (i, a) in eyes.iter().enumerate() {
+        for b in &eyes[i + 1..] {
+            let (ga, gb) = (glare(a), glare(b));
+            let found = align(&shot(a, &ga), &shot(b, &gb)).map_or(0.0, |f| f.correlation);
+            assert!(found < 0.3, "{} {}: {found}", a.truth.seed, b.truth.seed);
+        }
+    }
+}
+
+#[test]
+fn lamps_are_replaced_by_what_the_other_shot_shows_there_and_nothing_else_changes() {
+    let a = lit(5, 1, Kind::Softbox, 0.12, Pose::STRAIGHT, 480, 360);
+    let b = lit(5, 2, Kind::Ring, 0.2, POSES[0], 480, 360);
+    let (ga, gb) = (glare(&a), glare(&b));
+    let (first, other) = (shot(&a, &ga), shot(&b, &gb));
+    let warp = align(&first, &other).expect("texture").warp;
+    let taken = merge::under_the_lamps(&first, &[(other, warp)]);
+    assert_eq!(taken.counts, [taken.pixels.len() as u64]);
+    let (mut square, mut n) = (0.0, 0.0);
+    for (x, y, px) in &taken.pixels {
+        assert!(a.mask.px(*x, *y) >= 128);
+        if a.glare.px(*x, *y) > 0 {
+            px.iter().zip(a.clean.px(*x, *y)).for_each(|(p, q)| square += f64::from(p.abs_diff(q)).powi(2));
+            n += 3.0;
+        }
+    }
+    let psnr = 10.0 * (255.0f64.powi(2) / (square / n)).log10();
+    assert!(n > 300.0 && psnr > 33.0, "{n} {psnr}");
+}

@@ -1,0 +1,62 @@
+//! A file that only takes room, given up when the disk is full: then the journal can still say how jobs ended and what was deleted,
+//! sled opens (it does not on a full disk), and whoever comes to help can work. The reserve (`space.rs`) keeps our own intake far from
+//! here; this is for the disk that something else filled.
+
+use std::{fs::File, io, path::Path};
+
+use super::blobs;
+
+/// Several thousand transactions of the journal, and sled's own need at its opening.
+const BYTES: u64 = 16 << 20;
+/// It is only put back where this much stays free beside it.
+const ROOM: u64 = 4 * BYTES;
+
+fn path(state: &Path) -> std::path::PathBuf {
+    state.join("store/ballast")
+}
+
+/// Frees the room; false where there was none to free.
+pub fn give_up(state: &Path) -> bool {
+    let path = path(state);
+    if !path.exists() {
+        return false;
+    }
+    match blobs::remove(&path) {
+        Ok(()) => {
+            tracing::warn!("the disk is full; the ballast is given up, make room");
+            true
+        }
+        Err(e) => {
+            tracing::error!(error = %e, "the disk is full and the ballast does not go");
+            false
+        }
+    }
+}
+
+/// Puts it there where it is missing and the disk has room for it.
+pub fn take(state: &Path) -> io::Result<()> {
+    let path = path(state);
+    let free = free(state);
+    if path.exists() || free < BYTES + ROOM {
+        return Ok(());
+    }
+    let file = File::create(&path)?;
+    let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BYTES);
+    if let Err(e) = reserved {
+        // A filesystem that cannot set room aside (tmpfs on old kernels, some network ones) has no ballast.
+        blobs::remove(&path)?;
+        tracing::debug!(error = %e, "no ballast");
+    }
+    Ok(())
+}
+
+/// Before the index is opened: on a disk this full it would not open.
+pub fn give_up_if_full(state: &Path) {
+    if free(state) < BYTES / 2 {
+        give_up(state);
+    }
+}
+
+fn free(state: &Path) -> u64 {
+    rustix::fs::statvfs(state).map_or(0, |s| s.f_bavail * s.f_frsize)
+}

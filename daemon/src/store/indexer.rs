@@ -1,0 +1,180 @@
+//! The indexer: the thread that brings sled up to what is already durable, and writes the journal's snapshots from it.
+//!
+//! ```text
+//! committer --Group / Snapshot / Close--> queue (at most QUEUE) --> apply to sled -> out of the overlay
+//!                                                  |  nothing waits, or a slice is due
+//!                                                  +-> a slice of the snapshot: rows in key order, behind the last one written
+//! ```
+//! Slices lie between groups, so a snapshot holds up nobody for longer than a slice takes; a full queue holds up the committer, so that
+//! what is durable and not yet indexed has a limit. The rows that a snapshot must contain are counted along (a change behind the
+//! place where it stands is in the log instead): a snapshot that sled lied to is thrown away, and the index is said to be damaged.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvError, Sender, SyncSender, TryRecvError, sync_channel},
+    },
+    thread,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    StoreError,
+    index::{Index, Sum},
+    journal::{Op, SnapshotWriter},
+    overlay::Overlay,
+    record,
+};
+
+/// Groups that are durable and wait for sled.
+const QUEUE: usize = 64;
+/// Rows of a snapshot that are written in one go: about a millisecond.
+const SLICE: usize = 512;
+
+pub enum Order {
+    /// Frames that are durable, up to `lsn`.
+    Group { lsn: u64, frames: Arc<Vec<Vec<Op>>> },
+    /// Everything up to here, as the snapshot that `writer` began; its size, or why there is none, goes to `ended`.
+    Snapshot { writer: SnapshotWriter, ended: Sender<Result<u64, StoreError>> },
+    /// Nothing comes any more: hand all to the system, and end.
+    Close,
+}
+
+pub struct Indexer {
+    index: Index,
+    overlay: Arc<Overlay>,
+    damaged: watch::Sender<bool>,
+    snapshot: Option<Snapshot>,
+}
+
+/// A snapshot that is being written.
+struct Snapshot {
+    writer: SnapshotWriter,
+    ended: Sender<Result<u64, StoreError>>,
+    /// The last key written: what changes behind it is in the log, what changes before it will be met on the way.
+    at: Option<Vec<u8>>,
+    expected: Sum,
+    written: Sum,
+}
+
+/// A committer or indexer that panicked (sled does, on some damage) leaves a daemon that can only say no: it must end and start again.
+pub struct Guard(pub watch::Sender<bool>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.send_replace(true);
+        }
+    }
+}
+
+/// Starts the thread. It ends at `Close`, or when every sender is gone.
+pub fn spawn(index: Index, overlay: Arc<Overlay>, damaged: watch::Sender<bool>) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
+    let (orders, queue) = sync_channel(QUEUE);
+    let indexer = Indexer { index, overlay, damaged, snapshot: None };
+    let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
+        let _guard = Guard(indexer.damaged.clone());
+        indexer.run(&queue);
+    })?;
+    Ok((orders, thread))
+}
+
+impl Indexer {
+    fn run(mut self, queue: &Receiver<Order>) {
+        loop {
+            let next = if self.snapshot.is_some() {
+                match queue.try_recv() {
+                    Err(TryRecvError::Empty) => Ok(None),
+                    Err(TryRecvError::Disconnected) => Err(RecvError),
+                    Ok(order) => Ok(Some(order)),
+                }
+            } else {
+                queue.recv().map(Some)
+            };
+            match next {
+                Ok(Some(Order::Group { lsn, frames })) => self.apply(lsn, &frames),
+                Ok(Some(Order::Snapshot { writer, ended })) => {
+                    let expected = self.index.sum();
+                    self.snapshot = Some(Snapshot { writer, ended, at: None, expected, written: Sum::default() });
+                }
+                Ok(None) => {}
+                Ok(Some(Order::Close)) | Err(RecvError) => break,
+            }
+            self.slice();
+        }
+        if let Err(e) = self.index.flush() {
+            tracing::warn!(error = %e, "the index was not flushed; the next start reads more of the journal");
+        }
+    }
+
+    fn apply(&mut self, lsn: u64, frames: &[Vec<Op>]) {
+        if *self.damaged.borrow() {
+            return;
+        }
+        let snapshot = &mut self.snapshot;
+        let applied = self.index.apply(lsn, frames.iter().flatten(), |key, old, new| {
+            if let Some(s) = snapshot.as_mut().filter(|s| s.at.as_deref().is_none_or(|at| key > at)) {
+                s.expected.replace(key, old, new);
+            }
+        });
+        match applied {
+            Ok(()) => self.overlay.applied(lsn, frames),
+            Err(e) => {
+                tracing::error!(error = %e, "the index failed; the journal has everything, the next start rebuilds the index");
+                self.damaged.send_replace(true);
+            }
+        }
+    }
+
+    /// Some more rows of the snapshot, if there is one.
+    fn slice(&mut self) {
+        let Some(mut snapshot) = self.snapshot.take() else { return };
+        match snapshot.write_some(&self.index) {
+            Ok(false) => self.snapshot = Some(snapshot),
+            Ok(true) => snapshot.end(),
+            Err(e) => {
+                if matches!(e, StoreError::Index(_)) {
+                    self.damaged.send_replace(true);
+                }
+                // Err: the committer is gone, and the old logs are as good as ever.
+                let _gone = snapshot.ended.send(Err(e));
+            }
+        }
+    }
+}
+
+impl Snapshot {
+    /// Whether these were the last rows.
+    fn write_some(&mut self, index: &Index) -> Result<bool, StoreError> {
+        let mut last = None;
+        let mut count = 0;
+        for row in index.after(self.at.as_deref()).take(SLICE) {
+            let (key, value) = row?;
+            self.written.add(&key, &value);
+            match record::upgraded(&value) {
+                Some(newer) => self.writer.put(&key, &newer)?,
+                None => self.writer.put(&key, &value)?,
+            }
+            last = Some(key);
+            count += 1;
+        }
+        if let Some(last) = last {
+            self.at = Some(last.to_vec());
+        }
+        if count == SLICE {
+            return Ok(false);
+        }
+        if self.written != self.expected {
+            return Err(StoreError::Index(format!("a scan of the index gave {:?}, not {:?}", self.written, self.expected)));
+        }
+        self.writer.sync()?;
+        Ok(true)
+    }
+
+    fn end(self) {
+        let ended = self.writer.publish().map_err(StoreError::from);
+        let _gone = self.ended.send(ended);
+    }
+}
