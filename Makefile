@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
+.PHONY: run test bench bench-pixels bench-priority bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -7,9 +7,13 @@ run:        ## build, start the daemon, send a synthetic eye through it, stay up
 test:       ## formatting, lints, every test, against real servers
 	@daemon/scripts/test.sh
 
-bench:      ## figures: submit latency, pipeline time and peak memory
+bench:      ## figures: submit latency beside the disk's own
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench submit
+
+bench-priority: ## figures: what an interactive job waits for behind fifty others, and the default lane under a flood
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench priority
 
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh
@@ -18,6 +22,10 @@ eval:       ## segmentation against a folder of eyes with masks: make eval EYES=
 bench-reflections: ## lamps found, filled in and merged away, beside OpenCV 4.13: make bench-reflections EYES=/path/to/eyes
 	@daemon/scripts/setup.sh
 	@daemon/scripts/bench-reflections.sh $(EYES)
+
+bench-pixels: ## pixel operations and the whole pipeline beside OpenCV 4.13, time and peak memory
+	@daemon/scripts/setup.sh
+	@daemon/scripts/bench-pixels.sh
 
 fmt:        ## formats the sources
 	@cargo fmt --all

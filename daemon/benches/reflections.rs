@@ -130,7 +130,7 @@ fn merge() {
         let taken = merge::under_the_lamps(&first, &[(second, found.warp)]);
         let (mut square, mut n) = (0.0, 0.0f64);
         let mut covered = Gray::new(SIDE.0, SIDE.1);
-        for (x, y, px) in &taken.pixels {
+        for (x, y, _, px) in &taken.pixels {
             covered.data[y * SIDE.0 + x] = 255;
             if a.glare.px(*x, *y) > 0 {
                 px.iter().zip(a.clean.px(*x, *y)).for_each(|(p, q)| square += f64::from(p.abs_diff(q)).powi(2));

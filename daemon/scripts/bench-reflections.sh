@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 out=target/reflections
-venv=target/venv-reflections
+venv=target/venv-opencv
 rm -rf "$out" && mkdir -p "$out"
 if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
     python3 -m venv "$venv"

@@ -8,8 +8,8 @@ set -euo pipefail
 
 # clang and libclang: the camera bindings are generated from the kernel's headers. python3-pip: brings the ONNX Runtime library.
 needed=(clang libclang-dev libc6-dev pkg-config python3 python3-pip python3-venv curl ca-certificates)
-# mosquitto: a real broker and clients that are not ours. chromium: the page is tested in a real browser.
-for_tests=(mosquitto mosquitto-clients chromium)
+# mosquitto: a real broker and clients that are not ours. chromium: the page is tested in a real browser. libfaketime: a wall clock that jumps.
+for_tests=(mosquitto mosquitto-clients chromium libfaketime)
 # The machine, and what its first filesystem is made with.
 for_guest=(qemu-system-x86 busybox-static cpio kmod e2fsprogs)
 

@@ -37,6 +37,8 @@ mod weights;
 /// EX_CONFIG of sysexits.h.
 const EXIT_CONFIG: u8 = 78;
 const EXIT_FAILED: u8 = 1;
+/// clap's own, for what clap cannot see.
+const EXIT_USAGE: u8 = 2;
 
 /// An iris photo appliance: capture, segment, clean, enhance and keep, on this device.
 #[derive(Debug, Parser)]
@@ -93,6 +95,7 @@ struct Output {
 #[derive(Debug)]
 enum Stop {
     Config(Vec<Problem>),
+    Usage(&'static str),
     Failed(anyhow::Error),
     /// Everything is said already (a photo's fault in the JSON, a job that failed).
     Said,
@@ -130,6 +133,10 @@ pub fn main(cli: Cli) -> ExitCode {
             problems.iter().for_each(tell);
             tell(format!("the configuration has {} problem(s); nothing was started", problems.len()));
             ExitCode::from(EXIT_CONFIG)
+        }
+        Err(Stop::Usage(what)) => {
+            tell(format!("error: {what}"));
+            ExitCode::from(EXIT_USAGE)
         }
         // `irisd jobs list | head`: whoever reads has read enough.
         Err(Stop::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -201,6 +208,7 @@ mod tests {
         for line in [
             "run --config f",
             "process a.jpg b.jpg --out d --json --config f",
+            "process --merge a.jpg b.jpg c.jpg --out d",
             "check --config f",
             "doctor --json",
             "sample --seed 7 --size 640x480 --out f.jpg",

@@ -222,6 +222,8 @@ pub struct Enhance {
     pub scale: u32,
     /// px of the photo.
     pub tile: u32,
+    /// Sharpening within the photo's noise, where no network enlarges.
+    pub detail: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -231,6 +233,8 @@ pub struct Queue {
     /// A default job that waited this long goes before high ones.
     pub ageing: Span,
     pub job_timeout: Span,
+    /// What the jobs in work may need together, bytes; empty: half of what the process can have.
+    pub memory: String,
     /// Deaths of the process in a row in one step of a job before it is set aside.
     pub crash_limit: u32,
 }
@@ -413,13 +417,13 @@ impl Default for Reflections {
 
 impl Default for Enhance {
     fn default() -> Self {
-        Self { model: "auto".into(), scope: Scope::Iris, scale: 4, tile: 256 }
+        Self { model: "auto".into(), scope: Scope::Iris, scale: 4, tile: 256, detail: false }
     }
 }
 
 impl Default for Queue {
     fn default() -> Self {
-        Self { max_pending: 10_000, ageing: Span::seconds(60), job_timeout: Span::minutes(10), crash_limit: 3 }
+        Self { max_pending: 10_000, ageing: Span::seconds(60), job_timeout: Span::minutes(10), memory: String::new(), crash_limit: 3 }
     }
 }
 

@@ -161,6 +161,8 @@ pub trait ObjectStore: Send + Sync {
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), ObjectStoreError>>;
     /// One cheap question: is the bucket there and are we let in?
     fn probe(&self) -> BoxFuture<'_, Result<(), ObjectStoreError>>;
+    /// Takes back what an earlier process began at the bucket and never finished. An error: some of it is left for the next call.
+    fn sweep(&self) -> BoxFuture<'_, Result<(), ObjectStoreError>>;
     /// A presigned GET, made without the network.
     fn presign_get<'a>(&'a self, key: &'a str, ttl: Duration) -> BoxFuture<'a, Result<String, ObjectStoreError>>;
 }

@@ -1,13 +1,22 @@
-//! Which job next, and who gives way to whom. Pure policy: no clock, no I/O, no synchronisation; `worker.rs` owns the loop.
+//! Which job next, and who gives way to whom. Pure policy: no clock, no I/O, no synchronisation; `worker` owns the loop.
 //!
 //! ```text
-//! slots busy:   none              one, with a default job       one, with a high job      two
-//! next job:     `pick`            a high job, if one waits      none                      none
+//! in work:   nothing           one default job                   one high job                    two
+//! next job:  1 an aged one     a high one, if its memory fits    an aged default one, if its     none
+//!            2 a high one      beside; else the default one is   memory fits beside: it waits
+//!            3 a default one   put back, once, and goes first    its turn at its first checkpoint
 //! ```
 //!
-//! A high job is served before default ones, each lane in the order of its seq. Ageing: once in every `ageing` a default job that
-//! waited that long goes first, so the job at place n starts within n x ageing however many high ones come. A default job in work
-//! pauses at its next checkpoint while a high one runs or waits, but for no longer than `ageing` altogether.
+//! Promises, with `A` = `queue.ageing` and `S` = the longest time that a default job works:
+//!
+//! 1. Each lane is served in the order of its seq; high jobs go before default ones.
+//! 2. A high job starts beside a default one, which stands still at its next checkpoint (a step, a tile, a strip of rows).
+//! 3. The default job at place n (1 = first) starts within `n x max(A, A/2 + S)` of its arrival, however many high ones come: the lane's
+//!    first job has aged once `A` has passed since it came and since the lane's last start, and a default job in work stands still for
+//!    `A/2` altogether at most. For jobs below half of `A` that is `n x A`.
+//! 4. Two jobs together never need more memory than there is; one alone is always worked on. A default job is put back for an interactive
+//!    one once at most: from then on the interactive one waits for its end. (A job that comes back takes its old place again, and is one
+//!    more place for those behind it.)
 
 use std::time::Duration;
 
@@ -16,35 +25,77 @@ use crate::{
     store::Waiting,
 };
 
-/// Jobs in work at once: one, and an interactive one that makes it pause.
+/// Jobs in work at once: one, and an interactive one that makes it stand still.
 pub const SLOTS: usize = 2;
+
+/// A job in work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InWork {
+    pub id: JobId,
+    pub lane: Lane,
+    /// Memory that it may come to need.
+    pub bytes: u64,
+    /// It has not been put back for an interactive job before.
+    pub may_go_back: bool,
+}
+
+/// What to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing is due, or both slots are taken.
+    Nothing,
+    Start(JobId),
+    /// This job's memory is needed: it is stopped and waits again, in its old place.
+    PutBack(JobId),
+    /// A high job is due and finds no room beside the default one in work, which must get on.
+    NoRoom,
+}
 
 #[derive(Debug, Clone)]
 pub struct Policy {
     ageing: Duration,
+    /// For both jobs in work together, bytes.
+    memory: u64,
     /// When the lane's last default job was started (monotonic).
     last_default: Duration,
 }
 
 impl Policy {
-    pub fn new(ageing: Duration, now: Duration) -> Self {
-        Self { ageing, last_default: now }
+    pub fn new(ageing: Duration, memory: u64, now: Duration) -> Self {
+        Self { ageing, memory, last_default: now }
     }
 
-    /// The job to start now, given the lanes of those in work.
-    pub fn next(&self, running: &[Lane], waiting: &[Waiting], now: Duration) -> Option<JobId> {
-        match running {
-            [] => self.pick(waiting, now),
-            [Lane::Default] => first(waiting, Lane::HighPriority, now).map(|w| w.id),
-            _ => None,
+    /// `need`: bytes that a waiting job may come to need; `taken`: bytes that are in use beside the jobs in work.
+    pub fn next(&self, in_work: &[InWork], taken: u64, waiting: &[Waiting], need: impl Fn(JobId) -> u64, now: Duration) -> Next {
+        let fits = |other: &InWork, id| other.bytes.saturating_add(taken).saturating_add(need(id)) <= self.memory;
+        match in_work {
+            [] => self.pick(waiting, now).map_or(Next::Nothing, Next::Start),
+            [one] if one.lane == Lane::Default => match first(waiting, Lane::HighPriority, now) {
+                None => Next::Nothing,
+                Some(high) if fits(one, high.id) => Next::Start(high.id),
+                Some(_) if one.may_go_back => Next::PutBack(one.id),
+                Some(_) => Next::NoRoom,
+            },
+            [one] => match self.aged(waiting, now) {
+                Some(default) if fits(one, default.id) => Next::Start(default.id),
+                _ => Next::Nothing,
+            },
+            _ => Next::Nothing,
         }
     }
 
     fn pick(&self, waiting: &[Waiting], now: Duration) -> Option<JobId> {
-        let high = first(waiting, Lane::HighPriority, now);
-        let default = first(waiting, Lane::Default, now);
-        let aged = default.filter(|w| now.saturating_sub(w.since.max(self.last_default)) >= self.ageing);
-        aged.or(high).or(default).map(|w| w.id)
+        let next = self.aged(waiting, now).or(first(waiting, Lane::HighPriority, now)).or(first(waiting, Lane::Default, now));
+        next.map(|w| w.id)
+    }
+
+    /// The lane's first default job, where its turn has come whatever else waits.
+    fn aged<'a>(&self, waiting: &'a [Waiting], now: Duration) -> Option<&'a Waiting> {
+        first(waiting, Lane::Default, now).filter(|w| now >= self.turn(w))
+    }
+
+    fn turn(&self, default: &Waiting) -> Duration {
+        default.since.max(self.last_default) + self.ageing
     }
 
     pub fn started(&mut self, lane: Lane, now: Duration) {
@@ -54,106 +105,21 @@ impl Policy {
     }
 
     /// Whether a job in work has to stand still at its checkpoint.
-    pub fn gives_way(&self, lane: Lane, high_in_work_or_waiting: bool, paused_so_far: Duration) -> bool {
-        lane == Lane::Default && high_in_work_or_waiting && paused_so_far < self.ageing
+    pub fn gives_way(&self, lane: Lane, high_in_work_or_next: bool, paused_so_far: Duration) -> bool {
+        lane == Lane::Default && high_in_work_or_next && paused_so_far < self.ageing / 2
     }
 
-    /// When a job that waits for its retry becomes due, if nothing else happens before.
-    pub fn next_due(waiting: &[Waiting], now: Duration) -> Option<Duration> {
-        waiting.iter().filter_map(|w| w.not_before).filter(|t| *t > now).min()
+    /// When, if nothing else happens before, there may be something to start: a retry becomes due, a default job has aged.
+    pub fn next_due(&self, waiting: &[Waiting], now: Duration) -> Option<Duration> {
+        let retries = waiting.iter().filter_map(|w| w.not_before);
+        let turns = first(waiting, Lane::Default, now).map(|w| self.turn(w));
+        retries.chain(turns).filter(|t| *t > now).min()
     }
 }
 
 fn first(waiting: &[Waiting], lane: Lane, now: Duration) -> Option<&Waiting> {
-    waiting.iter().filter(|w| w.lane == lane && w.not_before.is_none_or(|t| t <= now)).min_by_key(|w| w.seq)
+    waiting.iter().filter(|w| w.lane == lane && w.is_due(now)).min_by_key(|w| w.seq)
 }
 
 #[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::domain::ids::Seq;
-
-    const AGEING: Duration = Duration::from_secs(60);
-
-    fn waits(n: u64, lane: Lane, since: u64) -> Waiting {
-        let id = JobId(Uuid::from_u128(u128::from(n)));
-        Waiting { id, seq: Seq(n), lane, since: Duration::from_secs(since), not_before: None }
-    }
-
-    fn id(n: u64) -> Option<JobId> {
-        Some(JobId(Uuid::from_u128(u128::from(n))))
-    }
-
-    fn at(s: u64) -> Duration {
-        Duration::from_secs(s)
-    }
-
-    #[test]
-    fn ten_high_jobs_all_go_before_the_next_default_one() {
-        let policy = Policy::new(AGEING, at(0));
-        let mut queue: Vec<_> = (1..=3).map(|n| waits(n, Lane::Default, 0)).collect();
-        queue.extend((4..=13).map(|n| waits(n, Lane::HighPriority, 1)));
-        for n in 4..=13 {
-            assert_eq!(policy.next(&[], &queue, at(2)), id(n));
-            queue.retain(|w| w.seq != Seq(n));
-        }
-        assert_eq!(policy.next(&[], &queue, at(2)), id(1));
-    }
-
-    #[test]
-    fn a_default_job_is_served_within_its_place_times_the_age_limit_however_many_high_ones_come() {
-        let mut policy = Policy::new(AGEING, at(0));
-        let mut defaults: Vec<_> = (1..=5).map(|n| waits(n, Lane::Default, 0)).collect();
-        let (mut now, mut next_high) = (0, 100);
-        while !defaults.is_empty() {
-            let mut queue = defaults.clone();
-            queue.push(waits(next_high, Lane::HighPriority, now));
-            next_high += 1;
-            let picked = policy.next(&[], &queue, at(now)).expect("something waits");
-            if let Some(place) = defaults.iter().position(|w| w.id == picked) {
-                let waited = at(now);
-                let n = defaults[place].seq.0;
-                assert!(waited <= AGEING * n as u32 + at(2), "job {n} waited {waited:?}");
-                policy.started(Lane::Default, at(now));
-                defaults.remove(place);
-            }
-            now += 2; // each job takes two seconds
-        }
-    }
-
-    #[test]
-    fn a_high_job_starts_beside_a_default_one_and_makes_it_pause_but_not_for_ever() {
-        let policy = Policy::new(AGEING, at(0));
-        let queue = [waits(7, Lane::HighPriority, 5), waits(3, Lane::Default, 0)];
-        assert_eq!(policy.next(&[Lane::Default], &queue, at(5)), id(7));
-        assert_eq!(policy.next(&[Lane::HighPriority], &queue, at(5)), None);
-        assert_eq!(policy.next(&[Lane::Default, Lane::HighPriority], &queue, at(5)), None);
-        assert!(policy.gives_way(Lane::Default, true, at(59)));
-        assert!(!policy.gives_way(Lane::Default, true, at(60)));
-        assert!(!policy.gives_way(Lane::HighPriority, true, at(0)));
-    }
-
-    #[test]
-    fn a_job_that_waits_for_its_retry_is_passed_over_until_it_is_due() {
-        let policy = Policy::new(AGEING, at(0));
-        let mut retry = waits(1, Lane::HighPriority, 0);
-        retry.not_before = Some(at(10));
-        let queue = [retry, waits(2, Lane::HighPriority, 0)];
-        assert_eq!(policy.next(&[], &queue, at(9)), id(2));
-        assert_eq!(policy.next(&[], &queue, at(10)), id(1));
-        assert_eq!(Policy::next_due(&queue, at(9)), Some(at(10)));
-        assert_eq!(Policy::next_due(&queue, at(10)), None);
-    }
-
-    #[test]
-    fn ten_photos_of_a_batch_keep_their_order_whatever_order_the_queue_is_given_in() {
-        let policy = Policy::new(AGEING, at(0));
-        let mut queue: Vec<_> = (1..=10).rev().map(|n| waits(n, Lane::HighPriority, 0)).collect();
-        for n in 1..=10 {
-            assert_eq!(policy.next(&[], &queue, at(0)), id(n));
-            queue.retain(|w| w.seq != Seq(n));
-        }
-    }
-}
+mod tests;

@@ -21,8 +21,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const KEY: &str = "processed/local/0190-job.jpg";
 
+/// A folder for notes that nobody reads again.
+fn notes() -> std::path::PathBuf {
+    tempfile::tempdir().unwrap().keep()
+}
+
 fn options(endpoint: String) -> Options {
     Options {
+        open_uploads: notes(),
         endpoint,
         region: "us-east-1".to_owned(),
         bucket: BUCKET.to_owned(),
@@ -189,6 +195,36 @@ async fn a_file_that_changed_on_the_disk_is_not_sent_as_what_it_was() {
     assert!(!server.file(KEY).exists());
     let left: Vec<_> = std::fs::read_dir(server.root.path()).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n != BUCKET).collect();
     assert!(left.is_empty(), "the multipart was not aborted: {left:?}");
+}
+
+#[tokio::test]
+async fn a_multipart_that_a_dead_process_left_open_is_aborted_by_the_next_one_and_nobody_elses_is() {
+    let (server, dir) = (S3Server::start().await, tempfile::tempdir().unwrap());
+    let notes = dir.path().join("multiparts");
+    let with = |max_rate| Options { max_rate, open_uploads: notes.clone(), ..options(server.endpoint()) };
+    let open_at_the_server = || {
+        let all = std::fs::read_dir(server.root.path()).unwrap().map(|e| e.unwrap().file_name());
+        all.filter(|n| n != BUCKET).count()
+    };
+    // Two devices share the bucket; both are cut off in the middle of a part.
+    let file = object(dir.path(), &noise((6 << 20) + 1));
+    let begin = async |options: Options| {
+        let bucket = S3Bucket::new(options).unwrap();
+        let before = open_at_the_server();
+        tokio::select! {
+            _ = bucket.put(&file) => panic!("the cap makes this put last"),
+            () = servers::until("a multipart is open", || async { open_at_the_server() > before }) => {}
+        }
+    };
+    begin(with(Some(64 << 10))).await;
+    begin(Options { max_rate: Some(64 << 10), ..options(server.endpoint()) }).await;
+    let theirs = open_at_the_server();
+    let again = S3Bucket::new(with(None)).unwrap();
+    within("sweep", again.sweep()).await.unwrap();
+    assert!((1..theirs).contains(&open_at_the_server()), "ours is gone, the other device's is not");
+    assert_eq!(std::fs::read_dir(&notes).unwrap().count(), 0, "the note went with it");
+    within("put", again.put(&file)).await.unwrap();
+    assert_eq!(std::fs::read_dir(&notes).unwrap().count(), 0, "a finished put leaves no note");
 }
 
 #[tokio::test]

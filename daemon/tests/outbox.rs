@@ -154,6 +154,7 @@ fn bring(
         ca_pem: None,
         part_size: 8 << 20,
         max_rate: None,
+        open_uploads: store.state_dir().join("multiparts"),
     });
     let (stop, stopping) = watch::channel(false);
     let options = outbox::s3::Options { newest_first: false, parallel: 2, window: None, strip, alerts };

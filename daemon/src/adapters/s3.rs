@@ -15,6 +15,7 @@
 //! with the server's, until somebody sets ours. Keys are `[a-z0-9._-/]` only; they need no escaping.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
     time::{Duration, Instant},
 };
@@ -31,10 +32,14 @@ use s3::{
     serde_types::{CompleteMultipartUploadData, Part},
 };
 
-use self::answer::{Pace, ServerTime, classify, element, server_time, time_limit};
+use self::{
+    answer::{Pace, ServerTime, classify, element, server_time, time_limit},
+    open::{Open, OpenUploads},
+};
 use crate::ports::{ObjectStore, ObjectStoreError, PutObject};
 
 mod answer;
+mod open;
 mod put;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -67,6 +72,8 @@ pub struct Options {
     pub part_size: u64,
     /// Bytes a second for all uploads together.
     pub max_rate: Option<u64>,
+    /// Folder in which open multiparts are noted; made where it is missing.
+    pub open_uploads: PathBuf,
 }
 
 /// Why the options cannot work.
@@ -78,6 +85,8 @@ pub enum BadOptions {
     Ca(String),
     #[error("the bucket cannot be used: {0}")]
     Bucket(String),
+    #[error("open uploads cannot be noted: {0}")]
+    Notes(std::io::Error),
 }
 
 /// The bucket. Cheap to share, no connection is held open by it for long.
@@ -92,6 +101,9 @@ pub struct S3Bucket {
     learnt: Mutex<Option<ServerTime>>,
     /// False once the server refused `x-amz-checksum-sha256`.
     checksums: AtomicBool,
+    open: OpenUploads,
+    /// Multiparts of an earlier process, to be aborted.
+    left: Mutex<Vec<Open>>,
 }
 
 /// A body that can be sent twice (once more after the clock was learnt) without a second copy.
@@ -103,7 +115,6 @@ enum Ask {
     Get,
     Delete,
     List,
-    Uploads,
     Begin { headers: HeaderMap, content_type: String },
     Complete { upload: String, parts: Vec<(u32, String)> },
     Abort { upload: String },
@@ -118,7 +129,7 @@ impl Ask {
         }
     }
 
-    fn command<'a>(&'a self, key: &'a str) -> Command<'a> {
+    fn command(&self) -> Command<'_> {
         match self {
             Ask::Put { headers, content_type, body, part } => Command::PutObject {
                 content: body,
@@ -135,22 +146,15 @@ impl Ask {
                 start_after: None,
                 max_keys: Some(1),
             },
-            Ask::Uploads => Command::ListMultipartUploads {
-                prefix: Some(key),
-                delimiter: None,
-                key_marker: None,
-                upload_id_marker: None,
-                max_uploads: None,
-            },
             Ask::Begin { content_type, .. } => Command::InitiateMultipartUpload { content_type },
             Ask::Complete { upload, parts } => Command::CompleteMultipartUpload { upload_id: upload, data: part_list(parts) },
             Ask::Abort { upload } => Command::AbortMultipartUpload { upload_id: upload },
         }
     }
 
-    /// The object that the request names; listings name the bucket.
+    /// The object that the request names; a listing names the bucket.
     fn path<'a>(&self, key: &'a str) -> &'a str {
-        if matches!(self, Ask::List | Ask::Uploads) { "/" } else { key }
+        if matches!(self, Ask::List) { "/" } else { key }
     }
 }
 
@@ -192,7 +196,10 @@ impl S3Bucket {
         if options.path_style {
             bucket.set_path_style();
         }
+        let open = OpenUploads::in_folder(&options.open_uploads).map_err(BadOptions::Notes)?;
         Ok(Self {
+            left: Mutex::new(open.left().map_err(BadOptions::Notes)?),
+            open,
             bucket,
             client: client(options.ca_pem.as_deref())?,
             part_size: options.part_size.max(SMALLEST_PART),
@@ -283,6 +290,10 @@ impl ObjectStore for S3Bucket {
         Box::pin(async move { self.ask("", Ask::List).await?.ok().map(drop) })
     }
 
+    fn sweep(&self) -> BoxFuture<'_, Result<(), ObjectStoreError>> {
+        Box::pin(self.abort_leftovers())
+    }
+
     fn presign_get<'a>(&'a self, key: &'a str, ttl: Duration) -> BoxFuture<'a, Result<String, ObjectStoreError>> {
         Box::pin(async move {
             let expiry_secs = ttl.as_secs().clamp(1, LONGEST_PRESIGN_S) as u32;
@@ -299,7 +310,7 @@ async fn sign(bucket: Bucket, key: String, ask: Arc<Ask>, offset: SignedDuration
         Ask::Begin { headers, .. } => bucket.with_extra_headers(headers.clone())?,
         _ => bucket,
     };
-    let command = ask.command(&key);
+    let command = ask.command();
     let method = match command.http_verb() {
         HttpMethod::Delete => Method::DELETE,
         HttpMethod::Get => Method::GET,

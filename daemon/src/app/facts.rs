@@ -23,10 +23,11 @@ pub const STORE_REBUILT: &str = "store_rebuilt";
 pub const JOURNAL_DAMAGED: &str = "journal_damaged";
 const DISK_LOW: &str = "disk_low";
 const DISK_CAP: &str = "disk_cap";
+const DISK_FULL: &str = "disk_full";
 
 /// Every code that this program can raise.
 pub const ALERTS: &[&str] =
-    &[STORE_REBUILT, JOURNAL_DAMAGED, DISK_LOW, DISK_CAP, alerts::S3_DENIED, alerts::S3_UNREACHABLE, alerts::STRIP_FAILED];
+    &[STORE_REBUILT, JOURNAL_DAMAGED, DISK_LOW, DISK_CAP, DISK_FULL, alerts::S3_DENIED, alerts::S3_UNREACHABLE, alerts::STRIP_FAILED];
 
 /// A loop that says nothing for this long stands still; systemd then starts the daemon again.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(30);
@@ -133,7 +134,12 @@ pub async fn keep_house(house: Arc<House>) {
     let mut watchdog = tokio::time::interval(systemd::watchdog_interval().map_or(TIDY, |limit| limit / 3));
     loop {
         tokio::select! {
-            _ = look.tick() => measure(&house),
+            _ = look.tick() => {
+                if let Err(e) = house.store.make_room().await {
+                    tracing::warn!(error = %e, "no room could be made");
+                }
+                measure(&house);
+            }
             _ = tidy.tick() => {
                 if let Err(e) = house.store.tidy_up().await {
                     tracing::warn!(error = %e, "old events and keys stay a while longer");
@@ -163,12 +169,19 @@ fn measure(house: &House) {
     metrics.set_running(queue.running);
     metrics.set_uploads_pending(house.store.uploads().pending);
     metrics.set_disk(space.used, space.free, space.cap);
+    let evicted = house.store.evicted();
+    metrics.set_evicted(evicted.originals, evicted.results, evicted.bytes);
     let status = house.engine.status();
     metrics.set_providers(status.iter().filter_map(|m| Some((m.name.as_str(), m.active.as_deref()?))));
     let low = space.free < space.reserve;
     say(house, DISK_LOW, low, "The disk is nearly full; no new photos are taken. What is here is kept. Make room on the disk.");
+    let held = "The disk is full; photos that wait are worked on as soon as there is room. Nothing is lost. Make room on the disk.";
+    say(house, DISK_FULL, house.live.is_held(), held);
+    // What the bucket has was removed before: the rest may not go.
     let full = space.used >= space.cap;
-    say(house, DISK_CAP, full, "Photos and results have reached the configured size; what the bucket has is removed to make room.");
+    let words = "Photos and results have reached the configured size, and nothing of them may be removed; no new photos are taken. \
+                 Let uploads finish, delete photos, or raise retention.cap.";
+    say(house, DISK_CAP, full, words);
 }
 
 fn say(house: &House, code: &'static str, stands: bool, message: &str) {

@@ -13,6 +13,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinHandle,
+    time::Instant,
 };
 
 use crate::{
@@ -35,7 +36,7 @@ mod endpoint;
 mod facts;
 pub mod parts;
 
-/// For each of the parts that end after the worker; they end side by side. HTTP gives its connections 10 s.
+/// For all the parts that end after the worker together; they end side by side. HTTP gives its connections 10 s.
 const LAST_TASKS: Duration = Duration::from_secs(11);
 
 /// The long-lived parts that several others need.
@@ -69,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let tls = tls(&house.config)?;
     let house = Arc::new(house);
 
-    let worker = spawn_worker(&house);
+    let mut worker = spawn_worker(&house);
     let deliveries = spawn_outbox(&house, bucket.clone(), &cameras)?;
     let housekeeping = tokio::spawn(facts::keep_house(Arc::clone(&house)));
     let router = http::router(Api::new(api_parts(&house, signer, tokens, bucket, cameras.clone())));
@@ -81,24 +82,39 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     announce(&house)?;
     house.engine.warm_up(facts::wanted_models(&house.config, &house.engine));
 
-    let healthy = wait_for_the_end(&house).await;
+    let why = wait_for_the_end(&house, &mut worker).await;
     systemd::stopping();
+    house.store.expect_the_end();
     house.draining.send_replace(true);
     tokio::spawn(async { second_signal().await });
     let stop_cameras = tokio::task::spawn_blocking(move || cameras.stop());
-    ended("the worker", worker, 2 * parts::DRAIN + Duration::from_secs(1)).await;
-    house.emptied.send_replace(true);
-    for (name, task) in deliveries {
-        ended(name, task, LAST_TASKS).await;
+    if !worker.is_finished() {
+        ended("the worker", worker, Instant::now() + 2 * parts::DRAIN + Duration::from_secs(1)).await;
     }
-    ended("HTTP", serve, LAST_TASKS).await;
-    ended("the cameras", stop_cameras, LAST_TASKS).await;
+    house.emptied.send_replace(true);
+    let last = Instant::now() + LAST_TASKS;
+    for (name, task) in deliveries {
+        ended(name, task, last).await;
+    }
+    ended("HTTP", serve, last).await;
+    ended("the cameras", stop_cameras, last).await;
     housekeeping.abort();
     house.store.close().await;
     endpoint::withdraw(&house.config.paths.state);
     tracing::info!("stopped");
-    anyhow::ensure!(healthy, "the index of the store is damaged; it is rebuilt from the journal at the next start");
-    Ok(())
+    match why {
+        Why::Asked => Ok(()),
+        Why::Damaged => anyhow::bail!("the index of the store is damaged; it is rebuilt from the journal at the next start"),
+        Why::Stuck => anyhow::bail!("too many jobs are stuck inside a step; a new process goes on with the others"),
+    }
+}
+
+/// Why the daemon ends.
+enum Why {
+    Asked,
+    Damaged,
+    /// The worker gave up.
+    Stuck,
 }
 
 async fn open(config: Config) -> anyhow::Result<House> {
@@ -158,9 +174,10 @@ fn cameras(house: &House) -> anyhow::Result<Cameras> {
     Ok(Cameras::start(setups, house.intake.clone(), deeds::watched_photo(house.store.clone())))
 }
 
-fn spawn_worker(house: &Arc<House>) -> JoinHandle<()> {
+fn spawn_worker(house: &Arc<House>) -> JoinHandle<worker::End> {
     let c = &house.config.queue;
-    let options = worker::Options { ageing: c.ageing.0, job_timeout: c.job_timeout.0, drain: parts::DRAIN };
+    let memory = parts::memory(c);
+    let options = worker::Options { ageing: c.ageing.0, job_timeout: c.job_timeout.0, drain: parts::DRAIN, memory };
     let pipeline = Arc::new(parts::pipeline(&house.config, house.engine.clone(), Arc::clone(&house.clock)));
     let beat = house.beats.register("worker", facts::LONGEST_SILENCE, house.clock.mono());
     let clock = Arc::clone(&house.clock);
@@ -253,26 +270,29 @@ fn announce(house: &House) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until a signal comes (true), or the store cannot go on (false).
-async fn wait_for_the_end(house: &House) -> bool {
+/// Until a signal comes, or the store or the worker cannot go on.
+async fn wait_for_the_end(house: &House, worker: &mut JoinHandle<worker::End>) -> Why {
     let mut damaged = house.store.damaged();
-    let (mut term, mut int) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(term), Ok(int)) => (term, int),
-        _ => return damaged.wait_for(|d| *d).await.is_err(),
-    };
     tokio::select! {
-        _ = term.recv() => true,
-        _ = int.recv() => true,
-        _ = damaged.wait_for(|d| *d) => false,
+        () = signalled() => Why::Asked,
+        _ = damaged.wait_for(|d| *d) => Why::Damaged,
+        _ = worker => Why::Stuck,
     }
 }
 
-async fn second_signal() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+/// SIGTERM or SIGINT. Never, where the system gives no handler.
+async fn signalled() {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
     }
+}
+
+async fn second_signal() {
+    signalled().await;
     tracing::warn!("second signal: ending at once; what was acknowledged is on disk");
     // Not exit(): that runs C++ destructors under networks that still work, and a job could end with a wrong result.
     if let Err(e) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {
@@ -280,9 +300,9 @@ async fn second_signal() {
     }
 }
 
-async fn ended(name: &str, task: JoinHandle<()>, limit: Duration) {
-    match tokio::time::timeout(limit, task).await {
-        Ok(Ok(())) => {}
+async fn ended<T>(name: &str, task: JoinHandle<T>, until: Instant) {
+    match tokio::time::timeout_at(until, task).await {
+        Ok(Ok(_)) => {}
         Ok(Err(e)) => tracing::error!(part = name, error = %e, "did not end well"),
         Err(_) => tracing::warn!(part = name, "did not end in time; going on without it"),
     }

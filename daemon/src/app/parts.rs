@@ -24,8 +24,11 @@ use crate::{
     outbox::{payload::Topics, window::Window},
     pipeline::{Pipeline, Settings},
     ports::{CameraOpener, Clock, ModelRuntime, ObjectStore},
-    store,
+    store, worker,
 };
+
+/// Where a system does not say how much memory it has: the smallest box that irisd is made for, bytes.
+const UNKNOWN_MEMORY: u64 = 4 << 30;
 
 /// The models of this device. A library that cannot be loaded is a fact for `status`, not an error: the classical stages work.
 pub fn engine(config: &Config) -> anyhow::Result<Engine> {
@@ -72,6 +75,21 @@ pub fn store_options(config: &Config, clock: Arc<dyn Clock>) -> store::Options {
     }
 }
 
+/// What the jobs in work may need together, bytes.
+pub fn memory(queue: &config::Queue) -> u64 {
+    queue.memory.parse::<Bytes>().map_or_else(|_| worker::memory::share(memory_available()), |said| said.0)
+}
+
+/// The memory that this process can have: of the machine, or less where its control group (systemd's MemoryHigh, a container) says so.
+fn memory_available() -> u64 {
+    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let machine = text("/proc/meminfo").lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let group = text("/proc/self/cgroup").lines().find_map(|l| l.strip_prefix("0::").map(str::to_owned)).unwrap_or_default();
+    let limits = ["memory.max", "memory.high"].into_iter();
+    let limits = limits.filter_map(|file| text(&format!("/sys/fs/cgroup{group}/{file}")).trim().parse::<u64>().ok());
+    limits.chain(machine.map(|kib: u64| kib << 10)).min().unwrap_or(UNKNOWN_MEMORY)
+}
+
 /// None: no bucket is configured, results stay here.
 pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
     let c = &config.s3;
@@ -87,6 +105,7 @@ pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
         secret_key: secret("s3.secret_key_file", &c.secret_key_file)?,
         ca_pem: pem("s3.ca_file", &c.ca_file)?,
         part_size: config.upload.part_size.0,
+        open_uploads: config.paths.state.join("multiparts"),
         max_rate: config.upload.max_rate.parse::<Bytes>().ok().map(|b| b.0),
     };
     let bucket = S3Bucket::new(options).context("the configuration of the bucket")?;

@@ -262,6 +262,11 @@ impl Config {
         f.within("queue.max_pending", self.queue.max_pending, 1, 1_000_000);
         f.within("queue.ageing", self.queue.ageing, Span::seconds(1), Span::minutes(24 * 60));
         f.within("queue.job_timeout", self.queue.job_timeout, Span::seconds(1), Span::minutes(24 * 60));
+        f.need(
+            self.queue.memory.is_empty() || self.queue.memory.parse::<Bytes>().is_ok_and(|m| m.0 > 0),
+            "queue.memory",
+            format!("{:?} is no size; write it as \"2GiB\", or \"\" for half of what there is", self.queue.memory),
+        );
         f.within("queue.crash_limit", self.queue.crash_limit, 1, 100);
         f.need(self.retention.cap >= self.http.max_upload, "retention.cap", "is below http.max_upload: not one photo would fit");
     }
@@ -350,6 +355,7 @@ mod tests {
             tile = 7
             [queue]
             crash_limit = 0
+            memory = "much"
             [retention]
             cap = "1MiB"
             [log]
@@ -366,7 +372,7 @@ mod tests {
             mqtt.url mqtt.username mqtt.password_file mqtt.topic_prefix s3.endpoint s3.access_key_file s3.secret_key_file s3.presign_ttl \
             upload.max_rate upload.window upload.part_size upload.parallel inference.providers inference.require inference.precision \
             inference.idle_unload segment.model segment.min_coverage quality.max_gaze quality.min_lightness reflections.method \
-            enhance.scale enhance.tile queue.crash_limit retention.cap log.level log.format camera.Big-One.owner camera.Big-One.burst \
+            enhance.scale enhance.tile queue.crash_limit queue.memory retention.cap log.level log.format camera.Big-One.owner camera.Big-One.burst \
             camera.Big-One.device camera.Big-One";
         for key in expected.split_whitespace() {
             assert!(keys.iter().any(|k| k.starts_with(key)), "{key} was not named: {problems:#?}");

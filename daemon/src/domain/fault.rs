@@ -40,6 +40,7 @@ pub enum Code {
     TooMuchGlare,
     PupilOutOfRange,
     GazeOff,
+    MergeMismatch,
     // transient_error
     DeviceBusy,
     ModelFailed,
@@ -104,6 +105,12 @@ pub const CATALOGUE: &[Entry] = &[
         "Change the room's light, wait a moment, and take a new photo.",
     ),
     entry(Code::GazeOff, Q, "The eye looks to the side.", "Ask the person to look straight into the camera."),
+    entry(
+        Code::MergeMismatch,
+        Q,
+        "The photos do not show the same eye, or not the same part of it.",
+        "Take them again in one go, only the lamp moved in between, or process each on its own.",
+    ),
     entry(Code::DeviceBusy, T, "The device was busy.", "Nothing to do: it is tried again by itself. If it stays so, press Reprocess."),
     entry(
         Code::ModelFailed,

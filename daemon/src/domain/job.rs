@@ -102,9 +102,9 @@ pub struct Job {
     pub transient_retries: u32,
     /// Deaths of the process while this job ran.
     pub crashes: u32,
-    /// Deaths in a row in the same step; `crash_limit` counts these.
+    /// Deaths in a row of which none came in a later step than those before; `crash_limit` counts these.
     pub crashes_in_step: u32,
-    /// The step in which the process died last.
+    /// The furthest step in which the process died.
     pub crashed_step: Option<Stage>,
     pub fault: Option<Fault>,
     pub artifacts: Option<Artifacts>,

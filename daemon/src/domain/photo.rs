@@ -73,6 +73,17 @@ pub struct ClientInfo {
     pub captured_at: Option<Timestamp>,
 }
 
+impl ClientInfo {
+    /// These words, and where nothing was said, the others.
+    pub fn filled_by(self, other: Self) -> Self {
+        Self {
+            client_ref: self.client_ref.or(other.client_ref),
+            eye: self.eye.or(other.eye),
+            captured_at: self.captured_at.or(other.captured_at),
+        }
+    }
+}
+
 /// Longest `client_ref`, characters (contract).
 pub const MAX_CLIENT_REF: usize = 128;
 
@@ -99,6 +110,10 @@ pub struct Photo {
 }
 
 impl Photo {
+    pub fn megapixels(&self) -> f64 {
+        f64::from(self.width) * f64::from(self.height) / 1e6
+    }
+
     /// Key of the original in the bucket.
     pub fn s3_key(&self) -> String {
         format!("photos/{}/{}.{}", self.user_id, self.id, self.content_type.extension())

@@ -96,6 +96,34 @@ pub struct EnhanceFacts {
     pub tiles: Option<u32>,
     /// Why it is not what was asked for.
     pub fallback_reason: Option<String>,
+    /// What `enhance.detail` did; not there where it is off or a network made the picture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<DetailFacts>,
+}
+
+/// Sharpening within the photo's noise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetailFacts {
+    /// Deviation of the photo's noise, levels of 0..=255.
+    pub noise: f64,
+    /// The largest change of a px, levels.
+    pub largest_change: u8,
+}
+
+/// Photos of one eye laid over each other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergeFacts {
+    /// The first is the one that the others were laid on.
+    pub photos: Vec<MergedPhoto>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergedPhoto {
+    pub sha256: Sha256,
+    /// Pixels of the iris mask that are this photo's; what was made up is nobody's.
+    pub px: u64,
+    /// Of the iris' texture with the first photo's, -1..1; null for the first.
+    pub correlation: Option<f64>,
 }
 
 /// A file of a result.
@@ -131,6 +159,9 @@ pub struct Report {
     /// Sentences for the person: quality findings that did not stop the job (`quality.mode` report or off, or warn-only figures).
     pub warnings: Vec<String>,
     pub reflections: ReflectionFacts,
+    /// Where more than one photo went in: which, and how much of the iris each gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<MergeFacts>,
     pub enhance: EnhanceFacts,
     pub step_ms: StepMs,
     pub processing_time_ms: u64,

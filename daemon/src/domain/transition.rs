@@ -150,10 +150,13 @@ pub fn apply(mut job: Job, command: Command, now: Timestamp) -> Result<(Job, Opt
         Command::Crash { limit } => {
             running(&job)?;
             job.crashes += 1;
-            job.crashes_in_step = if job.crashed_step == job.current_step { job.crashes_in_step + 1 } else { 1 };
-            job.crashed_step = job.current_step;
+            // Only a step that was never reached before is a new checkpoint: a photo that kills now in one step, now in an earlier one
+            // would never come to the limit otherwise.
+            let got_further = job.crashed_step.is_none() || job.current_step > job.crashed_step;
+            job.crashes_in_step = if got_further { 1 } else { job.crashes_in_step + 1 };
+            job.crashed_step = job.crashed_step.max(job.current_step);
             if job.crashes_in_step >= limit {
-                let detail = format!("{} deaths of the process in step {:?}", job.crashes_in_step, job.crashed_step);
+                let detail = format!("{} deaths of the process, none of them beyond step {:?}", job.crashes_in_step, job.crashed_step);
                 finish(&mut job, Failed, Some(Fault::new(Code::PoisonPhoto, detail)), now);
                 Some(EventKind::Failed)
             } else {
@@ -291,7 +294,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn deaths_in_one_step_end_as_poison_and_a_death_in_another_step_starts_the_count_anew() {
+    fn deaths_in_one_step_end_as_poison_and_a_death_in_a_later_step_starts_the_count_anew() {
         let mut job = pending();
         for stage in [Stage::Load, Stage::Enhance, Stage::Enhance] {
             job = run(job, Command::Claim).0;
@@ -304,6 +307,28 @@ pub(crate) mod tests {
         let (job, event) = run(job, Command::Crash { limit: 3 });
         assert_eq!((event, job.status), (Some(EventKind::Failed), Status::Failed));
         assert_eq!(job.fault.map(|f| f.code), Some(Code::PoisonPhoto));
+    }
+
+    #[test]
+    fn a_photo_that_kills_now_in_one_step_and_now_in_an_earlier_one_is_poison_too() {
+        let mut job = pending();
+        for stage in [Stage::Enhance, Stage::Segment, Stage::Enhance] {
+            assert_eq!(job.status, Status::Pending);
+            job = run(job, Command::Claim).0;
+            job = run(job, Command::Step { stage, step_ms: StepMs::default() }).0;
+            job = run(job, Command::Crash { limit: 3 }).0;
+        }
+        assert_eq!((job.status, job.crashes), (Status::Failed, 3));
+    }
+
+    #[test]
+    fn a_clean_end_breaks_the_row_of_deaths() {
+        let mut job = pending();
+        for _ in 0..10 {
+            job = run(run(job, Command::Claim).0, Command::Crash { limit: 2 }).0;
+            job = run(run(job, Command::Claim).0, Command::PutBack).0;
+        }
+        assert_eq!((job.status, job.crashes), (Status::Pending, 10));
     }
 
     #[test]

@@ -14,14 +14,17 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Api, error::ApiResult};
-use crate::domain::{
-    event::ProgressTick,
-    fault::{Code, FaultClass},
-    ids::{JobId, PhotoId, UserId},
-    job::{Job, Lane, Status, UploadStatus},
-    photo::{ClientInfo, Photo},
-    quality::Quality,
-    stage::{Stage, StepMs},
+use crate::{
+    domain::{
+        event::ProgressTick,
+        fault::{Code, FaultClass},
+        ids::{JobId, PhotoId, UserId},
+        job::{Job, Lane, Status, UploadStatus},
+        photo::{ClientInfo, Photo},
+        quality::Quality,
+        stage::{Stage, StepMs},
+    },
+    worker::Ahead,
 };
 
 /// How a caller wants its links.
@@ -111,7 +114,7 @@ struct Links {
 pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
     let links = links(api, base, &job).await?;
     let waits = if job.status == Status::Pending { api.store.queue_position(&job) } else { None };
-    let eta = if job.status.is_final() { None } else { api.live.eta_ms(&job, waits) };
+    let eta = if job.status.is_final() { None } else { eta_ms(api, &job, waits)? };
     let (current_step, progress) = live(&job, api.live.progress(job.id));
     let in_bucket = |ending: &str| (job.upload != UploadStatus::Off).then(|| job.s3_key(ending));
     let view = JobView {
@@ -169,6 +172,14 @@ fn live(job: &Job, tick: Option<ProgressTick>) -> (Option<Stage>, u8) {
 /// The row knows of uploads once there is something to upload; before, a job whose result will go to the bucket waits for that.
 fn upload_status(job: &Job, bucket: bool) -> UploadStatus {
     if bucket && !job.status.is_final() { UploadStatus::Pending } else { job.upload }
+}
+
+fn eta_ms(api: &Api, job: &Job, waits: Option<usize>) -> ApiResult<Option<u64>> {
+    let megapixels = api.store.photo(job.photo_id)?.map_or(0.0, |p| p.megapixels());
+    let before = waits.unwrap_or(0);
+    // Every high job comes before a default one.
+    let high = if job.lane == Lane::Default { before.min(api.store.queue().pending_high) } else { before };
+    Ok(api.live.eta_ms(job, Ahead { high, default: before - high }, megapixels))
 }
 
 async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {

@@ -31,15 +31,13 @@ const SMOOTH: usize = 2;
 /// Real pixels for the first shot.
 #[derive(Debug, Default)]
 pub struct Taken {
-    /// (x, y, colour), px of the first shot.
-    pub pixels: Vec<(usize, usize, [u8; 3])>,
-    /// How many came from each of the others, in their order.
-    pub counts: Vec<u64>,
+    /// (x, y, which of the others, colour), px of the first shot.
+    pub pixels: Vec<(usize, usize, usize, [u8; 3])>,
 }
 
 /// What lies under the first shot's lamps, as the others show it. `others`: each with its warp from the first.
 pub fn under_the_lamps(first: &Shot<'_>, others: &[(Shot<'_>, Warp)]) -> Taken {
-    let mut taken = Taken { pixels: Vec::new(), counts: vec![0; others.len()] };
+    let mut taken = Taken::default();
     let edge = |shot: &Shot<'_>| (LAMP_EDGE * geometry::radius(shot.limbus)).ceil().max(2.0) as usize;
     let hole = hole(first, edge(first));
     let blind: Vec<Near> = others.iter().map(|(shot, _)| Near::new(shot.glare, edge(shot))).collect();
@@ -47,7 +45,8 @@ pub fn under_the_lamps(first: &Shot<'_>, others: &[(Shot<'_>, Warp)]) -> Taken {
         let mut patch = Patch::around(first, &hole, &runs);
         for (k, (shot, warp)) in others.iter().enumerate() {
             let warp = register::refined(first, shot, warp, (patch.x, patch.y, patch.width, patch.height));
-            taken.counts[k] += patch.take(first, shot, &warp, &blind[k], &mut taken.pixels);
+            let found = patch.take(first, shot, &warp, &blind[k]);
+            taken.pixels.extend(found.into_iter().map(|(x, y, px)| (x, y, k, px)));
         }
     }
     taken
@@ -117,8 +116,8 @@ impl Patch {
         (self.x + i % self.width, self.y + i / self.width)
     }
 
-    /// Takes what `shot` shows of the wanted px; gives how many.
-    fn take(&mut self, first: &Shot<'_>, shot: &Shot<'_>, warp: &Warp, blind: &Near, into: &mut Vec<(usize, usize, [u8; 3])>) -> u64 {
+    /// Takes what `shot` shows of the wanted px.
+    fn take(&mut self, first: &Shot<'_>, shot: &Shot<'_>, warp: &Warp, blind: &Near) -> Vec<(usize, usize, [u8; 3])> {
         let n = self.wanted.len();
         let seen: Vec<Option<[f32; 3]>> = (0..n).map(|i| self.seen(i, shot, warp, blind)).collect();
         let beside: Vec<([f32; 3], [f32; 3])> = (0..n)
@@ -129,20 +128,19 @@ impl Patch {
             })
             .collect();
         if beside.len() < MIN_BESIDE || !(0..n).any(|i| self.wanted[i] && seen[i].is_some()) {
-            return 0;
+            return Vec::new();
         }
         let light = [0, 1, 2].map(|c| fitted(beside.iter().map(|(a, b)| (a[c], b[c]))));
         let here = |i: usize| seen[i].map(|q| [0, 1, 2].map(|c| light[c].0 * q[c] + light[c].1));
         let rest = self.rest(first, &here);
-        let mut count = 0;
+        let mut found = Vec::new();
         for (i, rest) in rest.iter().enumerate() {
             let Some(px) = here(i).filter(|_| self.wanted[i]) else { continue };
             let (x, y) = self.place(i);
-            into.push((x, y, [0, 1, 2].map(|c| (px[c] + rest[c] + 0.5).clamp(0.0, 255.0) as u8)));
+            found.push((x, y, [0, 1, 2].map(|c| (px[c] + rest[c] + 0.5).clamp(0.0, 255.0) as u8)));
             self.wanted[i] = false;
-            count += 1;
         }
-        count
+        found
     }
 
     /// The other shot's px for a place that matters, if it shows the eye itself there.

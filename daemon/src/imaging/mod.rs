@@ -2,6 +2,7 @@
 
 pub mod clahe;
 pub mod decode;
+pub mod detail;
 pub mod encode;
 pub mod geometry;
 pub mod highlights;

@@ -1,16 +1,20 @@
 //! The task that tells the broker everything: events in their order, what runs now, summaries, alerts; and that takes commands.
 //!
 //! ```text
-//!  away --connected--> birth: status, summaries, alerts, discovery --> events that wait --> [idle] --+
-//!   ^                                                                        ^                       | changed, tick, command,
-//!   +--------------------- any publish fails ------------------------------- + <---------------------+ summary due
+//!  away --connected--> birth: status, summaries, alerts, discovery --> events that wait --> states that stand, once --> [idle] --+
+//!   ^                                                                        ^                                                   | changed, tick,
+//!   +--------------------- any publish fails ------------------------------- + <-------------------------------------------------+ command, summary
 //! ```
 //!
 //! Invariants: events leave in the order of their `seq` and are confirmed in that order, a batch at a time; after a break it goes on with
 //! the first unconfirmed one. A job's retained state is written only from here, and a live step only while its job's last announced event
 //! says that it runs: the last thing that stays is the final state.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt,
@@ -43,6 +47,8 @@ use crate::{
 
 /// Events in flight at once; a break sends at most these again.
 const BATCH: usize = 64;
+/// Events of the log that are looked through for states to tell again: what SSE keeps, too.
+const STATES_FROM: u64 = 20_000;
 /// Progress ticks of one job: two a second.
 const TICK: Duration = Duration::from_millis(500);
 /// Pause after the broker refused a message on a connection that stands (its access rules, its quota).
@@ -180,11 +186,15 @@ impl Task {
         }
         let mut changed = self.store.changed();
         self.birth().await?;
+        let mut states_told = false;
         loop {
             changed.mark_unchanged();
             let more = self.send_events().await?;
             if !more {
                 self.clear_states().await?;
+                if !std::mem::replace(&mut states_told, true) {
+                    self.tell_states_again().await?;
+                }
             }
             self.send_alerts().await?;
             if self.clock.mono() >= self.summaries.due_at() {
@@ -249,10 +259,34 @@ impl Task {
         }
         self.send_alerts().await?;
         self.send_discovery().await?;
-        // A broker that lost its retained messages learns again what runs; states of jobs that ended come from the events alone.
-        let states = self.running.values().map(|r| self.options.topics.job_state(&r.event, r.live));
-        for state in states.collect::<Vec<_>>() {
-            self.say(state).await?;
+        Ok(())
+    }
+
+    /// A broker that lost its retained messages (or another one under the same name) learns again the states that should stand: each job's
+    /// last announced event says it. The log's older part is not read for them: those states are on their way out.
+    async fn tell_states_again(&mut self) -> Result<(), SinkError> {
+        let standing = self.store.mqtt_standing();
+        let mut last: BTreeMap<JobId, JobEvent> = BTreeMap::new();
+        let mut at = Seq(self.cursor.0.saturating_sub(STATES_FROM));
+        while !standing.is_empty() && at < self.cursor {
+            let Ok(page) = self.store.events_after(at, BATCH) else { break };
+            let Some(newest) = page.events.last() else { break };
+            at = newest.seq;
+            let of_interest = |e: &JobEvent| e.seq <= self.cursor && e.event != EventKind::Uploaded && standing.contains(&e.job_id);
+            last.extend(page.events.into_iter().filter(of_interest).map(|e| (e.job_id, e)));
+            tokio::task::yield_now().await;
+        }
+        let live = |e: &JobEvent| self.running.get(&e.job_id).and_then(|r| r.live);
+        let states: Vec<Message> = last.values().map(|e| self.options.topics.job_state(e, live(e))).collect();
+        // A packet each, many on their way at once: thousands of jobs may wait.
+        for some in states.chunks(BATCH) {
+            let sink = self.sink.clone();
+            let sent = futures_util::future::join_all(some.iter().map(|state| sink.publish(state.clone()))).await;
+            if let Some(error) = sent.into_iter().find_map(Result::err)
+                && !*self.sink.connected().borrow()
+            {
+                return Err(error);
+            }
         }
         Ok(())
     }

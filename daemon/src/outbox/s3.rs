@@ -67,7 +67,8 @@ pub fn spawn_s3(
     options: Options,
     shutdown: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    let task = Task { store, bucket, clock, options, lane: Lane::new(), on_their_way: HashMap::new(), uploads: JoinSet::new() };
+    let lane = Lane::new();
+    let task = Task { store, bucket, clock, options, lane, to_sweep: true, on_their_way: HashMap::new(), uploads: JoinSet::new() };
     tokio::spawn(task.run(shutdown))
 }
 
@@ -87,6 +88,8 @@ struct Task {
     clock: Arc<dyn Clock>,
     options: Options,
     lane: Lane,
+    /// Something begun and not finished may lie at the bucket.
+    to_sweep: bool,
     /// Key of each row that is being uploaded.
     on_their_way: HashMap<Seq, String>,
     uploads: JoinSet<(UploadRow, End)>,
@@ -102,6 +105,10 @@ impl Task {
                 tokio::select! {
                     () = stopped(&mut shutdown) => break,
                     () = self.probe_if_due() => {}
+                }
+                tokio::select! {
+                    () = stopped(&mut shutdown) => break,
+                    () = self.sweep_if_due() => {}
                 }
                 self.start_due();
             }
@@ -146,6 +153,17 @@ impl Task {
                 self.options.alerts.resolve(S3_UNREACHABLE);
                 self.lane.answered();
             }
+        }
+    }
+
+    async fn sweep_if_due(&mut self) {
+        if !self.to_sweep || self.lane.is_down() {
+            return;
+        }
+        self.to_sweep = false;
+        if let Err(error) = self.bucket.sweep().await {
+            // Tried again when the bucket has taken an object.
+            tracing::info!(%error, "uploads that were cut off earlier stay open at the bucket for now");
         }
     }
 
@@ -213,7 +231,10 @@ impl Task {
                 self.options.alerts.raise(STRIP_FAILED, message, self.clock.now());
                 self.store.upload_given_up(row.seq).await
             }
-            End::Failed(error) => self.failed(&row, error).await,
+            End::Failed(error) => {
+                self.to_sweep = true;
+                self.failed(&row, error).await
+            }
         };
         match noted {
             // Its photo was deleted meanwhile.

@@ -16,10 +16,10 @@ use crate::{
     config::Scope,
     domain::{
         fault::{Code, Fault},
-        report::{EnhanceFacts, FileFacts, Rect},
+        report::{DetailFacts, EnhanceFacts, FileFacts, Rect},
     },
     imaging::{
-        clahe,
+        clahe, detail,
         encode::{self, Chroma},
         geometry,
         raster::{Gray, Rgb, Rows},
@@ -80,6 +80,8 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
     }
     let mut part = part;
     clahe::clahe_lab(&mut part, CLIP, GRID);
+    steps.at(0.25)?;
+    let detail = settings.detail.then(|| detail::sharpen(&mut part));
     steps.at(0.3)?;
     let brake = Brake::default();
     let mut rows = Lanczos::new(&part, scale as usize);
@@ -94,6 +96,7 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
         overlap: None,
         tiles: None,
         fallback_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
+        detail: detail.map(|d| DetailFacts { noise: d.noise, largest_change: d.most }),
     };
     Ok(Enhanced { image, crop, scale, facts, thumb: thumb(&part) })
 }
@@ -164,6 +167,7 @@ fn by_network(
         overlap: Some(row.overlap as u32),
         tiles: Some(network.tiles() as u32),
         fallback_reason: network.tried_again(),
+        detail: None, // a network brings its own
     };
     Ok((written?, facts))
 }

@@ -32,6 +32,7 @@ pub mod eyenet;
 mod filler;
 mod gate;
 mod load;
+mod merge;
 mod network;
 pub mod process;
 mod reuse;
@@ -40,6 +41,7 @@ mod segment;
 mod settings;
 mod tensor;
 
+pub use merge::Another;
 pub use reuse::Earlier;
 pub use settings::Settings;
 
@@ -64,6 +66,10 @@ pub trait Watch: Sync {
     fn enter(&self, stage: Stage, step_ms: StepMs) -> Result<(), Stop>;
     /// A place where the job may be stopped or give way (then this call blocks). `done`: share of this step, 0..1.
     fn checkpoint(&self, stage: Stage, done: f32) -> Result<(), Stop>;
+    /// How long the job stood still so far: no part of its steps' times.
+    fn paused(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// How a run ended without a result.
@@ -95,31 +101,42 @@ impl Pipeline {
     /// From the original to a complete folder. Blocking; seconds.
     #[allow(clippy::result_large_err)] // once a photo: a box would save nothing
     pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
-        let now = self.clock.mono();
+        self.merge(input, &[], watch)
+    }
+
+    /// [`Pipeline::run`] for a photo whose lamps the `others`, of the same eye, may show without: what they show is taken from them
+    /// instead of being made up. Errors beside those of a single photo: MergeMismatch.
+    #[allow(clippy::result_large_err)]
+    pub fn merge(&self, input: &Input, others: &[Another], watch: &dyn Watch) -> Result<Done, Ended> {
+        let begun = self.clock.mono();
         let mut steps = Steps {
             watch,
             clock: &*self.clock,
-            begun: now,
+            begun,
             current: None,
             ms: StepMs::default(),
             reached: Cell::new(0.0),
             stood_in: Cell::new(false),
         };
-        self.stages(input, &mut steps).map_err(|halt| match halt {
+        self.stages(input, others, &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
             Halt::Fault(fault) => Ended::Fault(Box::new(fault), steps.finished()),
         })
     }
 
-    fn stages(&self, input: &Input, steps: &mut Steps<'_>) -> Result<Done, Halt> {
+    fn stages(&self, input: &Input, others: &[Another], steps: &mut Steps<'_>) -> Result<Done, Halt> {
         steps.enter(Stage::Load)?;
         let load::Loaded { mut photo, facts } = load::run(input, &self.settings)?;
 
         steps.enter(Stage::Segment)?;
-        let eye = segment::run(&photo, &self.settings, &self.engine, steps)?;
+        let seen = segment::see(&photo, &self.settings, &self.engine, steps)?;
+        let laid = merge::run(&mut photo, &seen, others, &self.settings, &self.engine, steps)?;
+        let eye = segment::verdict(&photo, seen, &self.settings, steps)?;
 
         steps.enter(Stage::Reflections)?;
         let cleaned = dereflect::run(&mut photo, &eye, &self.settings, &self.engine, steps)?;
+
+        let merge = laid.map(|laid| laid.facts(input.sha256, &eye.mask, &cleaned.made_up));
 
         steps.enter(Stage::Enhance)?;
         let folder = save::Folder::create(&input.out)?; // removed again when it is dropped unfinished
@@ -146,9 +163,10 @@ impl Pipeline {
             verdict: eye.quality.verdict,
             warnings: eye.warnings,
             reflections: cleaned.facts,
+            merge,
             enhance: enhanced.facts,
             step_ms,
-            processing_time_ms: millis(self.clock.mono().saturating_sub(steps.begun)),
+            processing_time_ms: millis(steps.now().saturating_sub(steps.begun)),
             files: files.clone(),
             cached: false,
         };
@@ -214,10 +232,15 @@ impl Steps<'_> {
     /// Ends the step that ran, begins the next.
     fn enter(&mut self, stage: Stage) -> Result<(), Halt> {
         self.ms = self.finished();
-        self.current = Some((stage, self.clock.mono()));
+        self.current = Some((stage, self.now()));
         self.reached.set(0.0);
         self.watch.enter(stage, self.ms)?;
         Ok(self.at(0.0)?)
+    }
+
+    /// Monotonic time without the time that the job stood still.
+    fn now(&self) -> Duration {
+        self.clock.mono().saturating_sub(self.watch.paused())
     }
 
     /// A checkpoint; `done`: share of the current step, 0..1.
@@ -236,7 +259,7 @@ impl Steps<'_> {
     fn finished(&self) -> StepMs {
         let mut ms = self.ms;
         if let Some((stage, since)) = self.current {
-            ms.set(stage, millis(self.clock.mono().saturating_sub(since)));
+            ms.set(stage, millis(self.now().saturating_sub(since)));
         }
         ms
     }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Ended, Input, Pipeline, Stop, Watch};
+use super::{Another, Ended, Input, Pipeline, Stop, Watch};
 use crate::{
     domain::{
         fault::{Code, Fault, FaultClass},
@@ -57,34 +57,53 @@ impl Watch for Alone {
 /// Runs each photo; a line each on `stdout` (JSON, or for people). `out` is made. Gives whether all of them completed.
 /// Errors: `out` cannot be made or written to (its path is named), or `stdout` is gone; a photo's own trouble is in its line.
 pub fn process_files(photos: &[PathBuf], out: &Path, json: bool, pipeline: &Pipeline, stdout: &mut dyn Write) -> io::Result<bool> {
+    let alone: Vec<&[PathBuf]> = photos.iter().map(std::slice::from_ref).collect();
+    process_each(&alone, out, json, pipeline, stdout)
+}
+
+/// [`process_files`] for photos of one eye: the first is worked on, and what its lamps hide is taken from the others where they show it.
+/// One line, of the first photo.
+pub fn merge_files(photos: &[PathBuf], out: &Path, json: bool, pipeline: &Pipeline, stdout: &mut dyn Write) -> io::Result<bool> {
+    process_each(&[photos], out, json, pipeline, stdout)
+}
+
+/// Each group: the photo, and others of the same eye.
+fn process_each(groups: &[&[PathBuf]], out: &Path, json: bool, pipeline: &Pipeline, stdout: &mut dyn Write) -> io::Result<bool> {
     let place = made(out).map_err(|e| io::Error::new(e.kind(), format!("results cannot be written to {}: {e}", out.display())))?;
-    let originals: HashSet<PathBuf> = photos.iter().filter_map(|p| p.canonicalize().ok()).collect();
+    let originals: HashSet<PathBuf> = groups.iter().flat_map(|g| g.iter()).filter_map(|p| p.canonicalize().ok()).collect();
     // An original is never touched, also where `out` is the folder it lies in.
     let is_original = |name: &str| ENDINGS.iter().any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
     let mut taken = HashSet::new();
     let mut all = true;
-    for photo in photos {
+    for group in groups {
+        let Some((photo, others)) = group.split_first() else { continue };
         let name = free_name(photo, &mut taken, is_original);
-        let result = one(photo, out, &name, pipeline);
+        let result = one(photo, others, out, &name, pipeline);
         all &= result.is_ok();
-        if json {
-            let line = line(photo, &result);
-            serde_json::to_writer(&mut *stdout, &line)?;
-            writeln!(stdout)?;
-        } else {
-            match &result {
-                Ok((files, report)) => {
-                    let iris = &report.iris;
-                    let facts = format!("iris {:.1} %, confidence {:.2}, {}", 100.0 * iris.coverage, iris.confidence, iris.method);
-                    writeln!(stdout, "{}: {} ({facts}; {} ms)", photo.display(), files.image.display(), report.processing_time_ms)?;
-                    report.warnings.iter().try_for_each(|w| writeln!(stdout, "  note: {w}"))?;
-                }
-                Err(fault) => writeln!(stdout, "{}: {} {}", photo.display(), fault.message, fault.suggestion)?,
-            }
-        }
-        stdout.flush()?;
+        say(photo, &result, json, stdout)?;
     }
     Ok(all)
+}
+
+fn say(photo: &Path, result: &Result<(Files, Report), Fault>, json: bool, stdout: &mut dyn Write) -> io::Result<()> {
+    if json {
+        serde_json::to_writer(&mut *stdout, &line(photo, result))?;
+        writeln!(stdout)?;
+        return stdout.flush();
+    }
+    match result {
+        Ok((files, report)) => {
+            let iris = &report.iris;
+            let facts = format!("iris {:.1} %, confidence {:.2}, {}", 100.0 * iris.coverage, iris.confidence, iris.method);
+            writeln!(stdout, "{}: {} ({facts}; {} ms)", photo.display(), files.image.display(), report.processing_time_ms)?;
+            for (n, other) in report.merge.iter().flat_map(|m| &m.photos).enumerate().skip(1) {
+                writeln!(stdout, "  photo {}: {} px under the lamps of the first", n + 1, other.px)?;
+            }
+            report.warnings.iter().try_for_each(|w| writeln!(stdout, "  note: {w}"))?;
+        }
+        Err(fault) => writeln!(stdout, "{}: {} {}", photo.display(), fault.message, fault.suggestion)?,
+    }
+    stdout.flush()
 }
 
 /// Makes the folder and tries to write there, before any photo is worked on; its real path.
@@ -134,11 +153,16 @@ pub fn unreadable(photo: &Path, e: &io::Error) -> Fault {
     fault
 }
 
-fn one(photo: &Path, out: &Path, name: &str, pipeline: &Pipeline) -> Result<(Files, Report), Fault> {
+fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipeline) -> Result<(Files, Report), Fault> {
     let sha256 = hash(photo).map_err(|e| unreadable(photo, &e))?;
     let work = work_folder(out);
     let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
-    let done = pipeline.run(&input, &Alone).map_err(|ended| match ended {
+    let others = others.iter().map(|photo| {
+        let sha256 = hash(photo).map_err(|e| unreadable(photo, &e))?;
+        Ok(Another { photo: photo.clone(), sha256 })
+    });
+    let others = others.collect::<Result<Vec<_>, Fault>>()?;
+    let done = pipeline.merge(&input, &others, &Alone).map_err(|ended| match ended {
         Ended::Fault(fault, _) => *fault,
         Ended::Stopped => Fault::new(Code::Internal, "the run was stopped"),
     })?;

@@ -1,7 +1,7 @@
 //! An earlier result as the result of a new job: the same photo's bytes, through the same pipeline, cannot give other pixels.
 //!
 //! ```text
-//!   fingerprint: program version, settings, runtime, networks (sha256) --equal?--> files whole (sha256)? --> linked into <out>, new report
+//!   fingerprint: program version, settings, runtime, networks (sha256) --equal?--> original and files whole (sha256)? --> linked into <out>, new report
 //!                                                                        no: the pipeline runs
 //! ```
 //!
@@ -76,6 +76,10 @@ impl Pipeline {
         let mut report: Report = serde_json::from_slice(&bytes).map_err(|e| format!("report.json: {e}"))?;
         if report.photo.sha256 != input.sha256 {
             return Err("it is of another photo".into());
+        }
+        // A disk that changed or lost the original is found out here as it is by a run.
+        if hash(&input.photo).map_err(|e| format!("the original: {e}"))? != input.sha256 {
+            return Err("the original has changed".into());
         }
         let folder = save::Folder::create(&input.out).map_err(in_words)?;
         let files = &earlier.artifacts.files;

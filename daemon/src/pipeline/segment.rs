@@ -33,18 +33,19 @@ pub struct Eye {
     pub warnings: Vec<String>,
 }
 
-struct Found {
-    mask: Gray,
-    limbus: Ellipse,
-    pupil: Option<Ellipse>,
+/// An iris, px of the photo.
+pub struct Found {
+    pub mask: Gray,
+    pub limbus: Ellipse,
+    pub pupil: Option<Ellipse>,
     confidence: f64,
 }
 
-/// Errors: NoIris and the codes of the quality gate, where the gate is on; those of a network that the configuration names.
-pub fn run(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>) -> Result<Eye, Halt> {
+/// Looks for the iris. Errors: those of a network that the configuration names.
+pub fn see(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>) -> Result<Seen, Halt> {
     let mut warnings = Vec::new();
     let network = choose(settings, engine)?;
-    let seen = match &network {
+    let mut seen = match &network {
         Network::None => Seen::by_eye(photo),
         Network::Named(row) => Seen::by_network(photo, row, engine, steps)?,
         Network::Auto(row) => match Seen::by_network(photo, row, engine, steps) {
@@ -58,6 +59,13 @@ pub fn run(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>)
         },
     };
     steps.at(0.75)?;
+    seen.warnings = warnings;
+    Ok(seen)
+}
+
+/// Whether what was seen is good enough. Errors: NoIris and the codes of the quality gate, where the gate is on.
+pub fn verdict(photo: &Rgb, seen: Seen, settings: &Settings, steps: &Steps<'_>) -> Result<Eye, Halt> {
+    let warnings = seen.warnings;
     match seen.found {
         Some(found) => judge(photo, found, seen.by, settings, warnings, steps),
         None if settings.gate => Err(Fault::new(Code::NoIris, format!("nothing like an iris, looked for by {}", seen.by.method)).into()),
@@ -95,21 +103,23 @@ struct By {
     row: Option<ModelRow>,
 }
 
-struct Seen {
-    found: Option<Found>,
+/// What a segmenter made of a photo.
+pub struct Seen {
+    pub found: Option<Found>,
     by: By,
+    warnings: Vec<String>,
 }
 
 impl Seen {
     fn by_eye(photo: &Rgb) -> Self {
         let found = segment::classical(photo).map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
-        Self { found, by: By { method: "classical", row: None } }
+        Self { found, by: By { method: "classical", row: None }, warnings: Vec::new() }
     }
 
     fn by_network(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> Result<Self, Halt> {
         let found = eyenet::find(photo, row, engine, |done| Ok::<_, Halt>(steps.at(0.75 * done)?))?;
         let found = found.map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
-        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()) } })
+        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()) }, warnings: Vec::new() })
     }
 }
 

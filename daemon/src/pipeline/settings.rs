@@ -25,6 +25,8 @@ pub struct Settings {
     pub scale: u32,
     /// px of the photo.
     pub tile: u32,
+    /// Sharpening within the photo's noise, before Lanczos.
+    pub detail: bool,
     /// What networks are asked for: the device's providers in order, and the precision.
     pub inference: (Vec<String>, String),
 }
@@ -56,6 +58,7 @@ impl Settings {
             scope: config.enhance.scope,
             scale: config.enhance.scale.clamp(1, 4),
             tile: config.enhance.tile,
+            detail: config.enhance.detail,
             inference: (config.inference.providers.clone(), config.inference.precision.clone()),
         }
     }

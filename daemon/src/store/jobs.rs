@@ -18,7 +18,7 @@ use crate::domain::{
     fault::Fault,
     ids::{JobId, PhotoId, UserId},
     job::{Job, Status, UploadStatus},
-    photo::{ClientInfo, Photo},
+    photo::Photo,
     stage::{Stage, StepMs},
     transition::{Command, Outcome},
 };
@@ -108,11 +108,7 @@ fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Resu
     if !photo.on_disk {
         return Err(StoreError::OriginalEvicted);
     }
-    let client = ClientInfo {
-        client_ref: new.client.client_ref.clone().or(photo.client.client_ref),
-        eye: new.client.eye.or(photo.client.eye),
-        captured_at: new.client.captured_at.or(photo.client.captured_at),
-    };
+    let client = new.client.clone().filled_by(photo.client);
     let job = Job {
         id,
         seq: tx.next_row(),

@@ -34,7 +34,7 @@ use self::{
     view::View,
 };
 pub use self::{
-    space::is_full,
+    space::{Evicted, is_full},
     types::{
         Answer, Events, Filter, Idempotency, Listed, NewJobs, NewPhoto, OpenReport, Options, Page, QueueCounts, Space, StoreError,
         UploadCounts, UploadRow, UploadTask, Waiting,
@@ -80,6 +80,7 @@ pub struct Store {
     events: broadcast::Sender<Arc<JobEvent>>,
     changed: watch::Sender<u64>,
     damaged: watch::Sender<bool>,
+    evicted: Arc<Mutex<Evicted>>,
     /// Taken by whoever closes.
     thread: Arc<Mutex<Option<Running>>>,
 }
@@ -110,6 +111,7 @@ impl Store {
             events: committer.events.clone(),
             changed: committer.changed.clone(),
             damaged: committer.damaged.clone(),
+            evicted: Arc::default(),
             thread: Arc::default(),
         };
         let thread = committer.spawn(queue)?;
@@ -283,6 +285,13 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// The end was asked for: jobs that run when the process goes away, however it does, did not kill it.
+    pub fn expect_the_end(&self) {
+        if let Err(e) = std::fs::write(self.options.state.join(recover::STOPPING), "") {
+            tracing::warn!(error = %e, "should the process be killed now, its running jobs count as crashed");
+        }
     }
 
     /// Waits for the queue of commits, then closes. Later writes get `Closed`.

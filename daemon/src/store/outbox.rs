@@ -1,6 +1,6 @@
 //! Deliveries, as rows: what the broker and the bucket are still to be told. `crate::outbox` drains them.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{
     Store, StoreError,
@@ -58,6 +58,15 @@ impl Store {
         let now = self.options.clock.mono();
         let view = self.view();
         view.clears.iter().filter(|(_, (after, due))| *after <= view.cursor && *due <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// Jobs whose retained state should stand at the broker: the unfinished ones, and those that ended less than an hour ago.
+    pub fn mqtt_standing(&self) -> HashSet<JobId> {
+        let now = self.options.clock.mono();
+        let view = self.view();
+        let ended = view.clears.iter().filter(|(_, (_, due))| *due > now).map(|(id, _)| *id);
+        let waiting = view.waiting.values().map(|w| w.id);
+        waiting.chain(view.running.iter().copied()).chain(ended).collect()
     }
 
     pub async fn mqtt_cleared(&self, id: JobId) -> Result<(), StoreError> {

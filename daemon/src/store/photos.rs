@@ -14,7 +14,7 @@ use super::{
 use crate::domain::{
     ids::PhotoId,
     job::{Job, Status, UploadStatus},
-    photo::Photo,
+    photo::{ClientInfo, Photo},
 };
 
 impl Store {
@@ -33,7 +33,7 @@ impl Store {
                 return Err(StoreError::Io(std::io::ErrorKind::NotFound.into()));
             }
             let (photo, fresh) = match tx.get::<PhotoId>(&rows::duplicate(&new.user_id, &new.sha256))? {
-                Some(known) => (known_again(tx, known)?, false),
+                Some(known) => (known_again(tx, known, new.client)?, false),
                 None => (insert(tx, id, new)?, true),
             };
             remember(tx, &photo.user_id, idempotency, Answer::Photo(photo.id))?;
@@ -74,11 +74,12 @@ impl Store {
     }
 }
 
-/// The same bytes again: where the original was evicted, this copy takes its place.
-fn known_again(tx: &mut Tx<'_>, id: PhotoId) -> Result<Photo, StoreError> {
-    let mut photo: Photo = tx.get(&rows::photo(id))?.ok_or(StoreError::NotFound("photo"))?;
-    if !photo.on_disk {
-        photo.on_disk = true;
+/// The same bytes again: where the original was evicted, this copy takes its place. What the sender says about it fills what nobody said
+/// before and changes nothing that somebody did (docs/decisions/0015).
+fn known_again(tx: &mut Tx<'_>, id: PhotoId, said: ClientInfo) -> Result<Photo, StoreError> {
+    let before: Photo = tx.get(&rows::photo(id))?.ok_or(StoreError::NotFound("photo"))?;
+    let photo = Photo { on_disk: true, client: before.client.clone().filled_by(said), ..before.clone() };
+    if photo != before {
         tx.put(rows::photo(id), &photo)?;
     }
     Ok(photo)
@@ -120,7 +121,7 @@ fn forget_result(tx: &mut Tx<'_>, mut job: Job) -> Result<Vec<String>, StoreErro
     }
     job.upload = UploadStatus::Off;
     // The clinic's own reference goes with the photo that it was about.
-    job.client = crate::domain::photo::ClientInfo::default();
+    job.client = ClientInfo::default();
     tx.delete(rows::awaited(job.id));
     tx.remove_later(&result_name(job.id));
     if tx.options().mqtt {

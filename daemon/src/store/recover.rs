@@ -35,6 +35,8 @@ use super::{
 };
 use crate::domain::{ids::JobId, transition::Command};
 
+/// There while the daemon ends on purpose.
+pub const STOPPING: &str = "stopping";
 /// Rows applied to the index in one batch while it is rebuilt.
 const BATCH: usize = 4096;
 /// Events that a slow reader may be behind before it has to read the log.
@@ -217,12 +219,16 @@ fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreErr
 /// What the last end left undone: jobs that ran, the broker's cursor, keys that expired.
 pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), StoreError> {
     let running: Vec<JobId> = committer.view().running.iter().copied().collect();
-    report.recovered_jobs = running.len();
     let limit = committer.options.crash_limit;
+    let stopping = committer.options.state.join(STOPPING);
+    // A second signal, or systemd's patience, ended it: nobody's crash.
+    let expected = stopping.exists();
+    report.recovered_jobs = if expected { 0 } else { running.len() };
     let mqtt = committer.options.mqtt;
     let mut works = Vec::new();
     for id in running {
-        works.push(call(move |tx| tx.transition(id, Command::Crash { limit })).0);
+        let command = if expected { Command::PutBack } else { Command::Crash { limit } };
+        works.push(call(move |tx| tx.transition(id, command)).0);
     }
     works.push(
         call(move |tx| {
@@ -244,6 +250,7 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), 
     committer.commit(works.collect());
     // A job that stays "processing" would never be claimed again: better not to start at all.
     if committer.view().running.is_empty() {
+        blobs::remove(&stopping)?;
         Ok(())
     } else {
         Err(StoreError::Io(io::Error::other("the jobs that ran could not be put back")))

@@ -1,19 +1,41 @@
 //! Room on the disk: what may come in, and what goes when it gets tight.
 //!
-//! Intake stops at the reserve, long before sled or the journal could meet a full disk. Only what the bucket vouched for is ever
-//! evicted, oldest first; where that is not enough, new photos are refused and nothing that was acknowledged is touched.
+//! ```text
+//! free bytes of the disk:  0 ........ reserve / 4 ............ reserve .....................
+//!                          | store,   | + results of jobs that | + new photos
+//!                          | alone    | were accepted before   |
+//! ```
+//! Intake stops at the reserve, long before sled or the journal could meet a full disk; the queue is held below a quarter of it. Only what
+//! the bucket vouched for is ever evicted, oldest first, and no more of it than is needed; where that is not enough, new photos are
+//! refused and nothing that was acknowledged is touched.
 
-use std::io;
+use std::{io, sync::PoisonError};
 
 use super::{Store, StoreError, blobs::result_name, commit::Tx, rows, types::Space};
 use crate::domain::{
-    ids::{JobId, PhotoId},
+    ids::{JobId, PhotoId, Seq},
     job::{Job, UploadStatus},
     photo::Photo,
 };
 
 /// Things evicted in one transaction.
 const EVICT_AT_ONCE: usize = 64;
+/// The part of the reserve that is the store's own: journal, index, room to recover.
+const STORES_SHARE: u64 = 4;
+
+/// What was evicted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Evicted {
+    pub originals: u64,
+    pub results: u64,
+    pub bytes: u64,
+}
+
+/// What may go.
+enum Uploaded {
+    Original(PhotoId),
+    Result(JobId),
+}
 
 impl Store {
     pub fn space(&self) -> Space {
@@ -23,8 +45,8 @@ impl Store {
 
     /// Whether `bytes` more may come in; makes room where the policy allows it. Asked before any byte is taken.
     pub async fn admit(&self, bytes: u64) -> Result<(), StoreError> {
-        while let Some(refusal) = self.too_full(bytes) {
-            let evicted = if self.options.evict_uploaded { self.evict().await? } else { 0 };
+        while let Some((refusal, lacking)) = self.too_full(bytes) {
+            let evicted = if self.options.evict_uploaded { self.evict(lacking).await? } else { 0 };
             if evicted == 0 {
                 return Err(refusal);
             }
@@ -32,18 +54,56 @@ impl Store {
         Ok(())
     }
 
-    fn too_full(&self, bytes: u64) -> Option<StoreError> {
-        let Space { used, cap, free, reserve } = self.space();
-        if free.saturating_sub(bytes) < reserve {
-            return Some(StoreError::DiskReserve { free, reserve });
+    /// Makes room for what came in otherwise (results are not asked whether they may), where the policy allows it.
+    pub async fn make_room(&self) -> Result<(), StoreError> {
+        match self.admit(0).await {
+            Err(StoreError::DiskReserve { .. } | StoreError::OverCap { .. }) | Ok(()) => Ok(()),
+            Err(e) => Err(e),
         }
-        (used + bytes > cap).then_some(StoreError::OverCap { used, cap })
     }
 
-    /// Evicts some of the oldest uploaded originals and results; how many went.
-    async fn evict(&self) -> Result<usize, StoreError> {
-        self.commit(|tx| {
-            let (photos, jobs) = tx.oldest_uploaded()?;
+    /// Whether jobs may write results. Accepted photos are worked on below the reserve, too, but not into the store's own last room.
+    pub async fn has_room_to_work(&self) -> bool {
+        let enough = |space: Space| space.free > space.reserve / STORES_SHARE;
+        if enough(self.space()) {
+            return true;
+        }
+        // Err: the disk is so full that not even this is taken down.
+        self.make_room().await.is_ok() && enough(self.space())
+    }
+
+    /// Counted since the start.
+    pub fn evicted(&self) -> Evicted {
+        *self.evicted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why not, and how many bytes are lacking.
+    fn too_full(&self, bytes: u64) -> Option<(StoreError, u64)> {
+        let Space { used, cap, free, reserve } = self.space();
+        if free.saturating_sub(bytes) < reserve {
+            return Some((StoreError::DiskReserve { free, reserve }, reserve.saturating_add(bytes) - free));
+        }
+        (used + bytes > cap).then(|| (StoreError::OverCap { used, cap }, used + bytes - cap))
+    }
+
+    /// Evicts the oldest uploaded originals and results, until so many bytes are free or some went; how many went.
+    async fn evict(&self, lacking: u64) -> Result<usize, StoreError> {
+        let before = self.view().used_bytes;
+        let (originals, results) = self.evict_some(lacking).await?;
+        let bytes = before.saturating_sub(self.view().used_bytes);
+        if originals + results > 0 {
+            tracing::info!(originals, results, bytes, "evicted what the bucket has, to make room");
+        }
+        let mut sum = self.evicted.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.originals += originals as u64;
+        sum.results += results as u64;
+        sum.bytes += bytes;
+        Ok(originals + results)
+    }
+
+    async fn evict_some(&self, lacking: u64) -> Result<(usize, usize), StoreError> {
+        self.commit(move |tx| {
+            let (photos, jobs) = tx.oldest_uploaded(lacking)?;
             for id in &photos {
                 if let Some(mut photo) = tx.get::<Photo>(&rows::photo(*id))? {
                     photo.on_disk = false;
@@ -59,44 +119,53 @@ impl Store {
                 tx.put_job(Some(job.status), &job)?;
                 tx.remove_later(&result_name(*id));
             }
-            if !photos.is_empty() || !jobs.is_empty() {
-                tracing::info!(originals = photos.len(), results = jobs.len(), "evicted what the bucket has, to make room");
-            }
-            Ok(photos.len() + jobs.len())
+            Ok((photos.len(), jobs.len()))
         })
         .await
     }
 }
 
 impl Tx<'_> {
-    /// Originals (uploaded, without an unfinished job, whose blob nobody else needs) and results that may go, oldest first.
-    fn oldest_uploaded(&self) -> Result<(Vec<PhotoId>, Vec<JobId>), StoreError> {
-        let (photos, jobs): (Vec<_>, Vec<_>) = {
-            let view = self.view();
-            // A blob that a second row needs would stay: nothing is won.
-            let alone = |sha256| view.blobs.get(sha256).copied() == Some(1);
-            let photos = view.photos.values().filter(|p| p.uploaded && p.on_disk && alone(&p.sha256)).map(|p| p.id);
-            let jobs = view.jobs.values().filter(|j| j.evictable).map(|j| j.id);
-            let (photos, jobs) = (photos.take(8 * EVICT_AT_ONCE), jobs.take(EVICT_AT_ONCE));
-            (photos.collect(), jobs.collect())
-        };
-        let mut originals = Vec::new();
-        for id in photos {
-            if self.get::<Photo>(&rows::photo(id))?.is_none_or(|p| !p.on_disk) {
-                continue;
+    /// Originals (uploaded, without an unfinished job, whose blob nobody else needs) and results that may go: in the order in which they
+    /// came to be, until `lacking` bytes are together.
+    fn oldest_uploaded(&self, lacking: u64) -> Result<(Vec<PhotoId>, Vec<JobId>), StoreError> {
+        let (mut originals, mut results, mut bytes) = (Vec::new(), Vec::new(), 0);
+        for (_, what, size) in self.may_be_evicted() {
+            if bytes >= lacking.max(1) || originals.len() + results.len() >= EVICT_AT_ONCE {
+                break;
             }
-            if originals.len() < EVICT_AT_ONCE && self.jobs_of(id)?.iter().all(|j| j.status.is_final()) {
-                originals.push(id);
+            // The view lags behind this group of transactions: the rows have the last word.
+            match what {
+                Uploaded::Original(id) if self.original_may_go(id)? => originals.push(id),
+                Uploaded::Result(id) if self.result_may_go(id)? => results.push(id),
+                _ => continue,
             }
-        }
-        let mut results = Vec::new();
-        for id in jobs {
-            let job: Job = self.job(id)?;
-            if job.upload == UploadStatus::Uploaded && job.artifacts.as_ref().is_some_and(|a| a.on_disk) {
-                results.push(id);
-            }
+            bytes += size;
         }
         Ok((originals, results))
+    }
+
+    /// By seq, with bytes: more than are evicted at once, since some may turn out to be needed.
+    fn may_be_evicted(&self) -> Vec<(Seq, Uploaded, u64)> {
+        let view = self.view();
+        // A blob that a second row needs would stay: nothing is won.
+        let alone = |sha256| view.blobs.get(sha256).copied() == Some(1);
+        let photos = view.photos.iter().filter(|(_, p)| p.uploaded && p.on_disk && alone(&p.sha256));
+        let photos = photos.map(|(seq, p)| (*seq, Uploaded::Original(p.id), p.bytes));
+        let jobs = view.jobs.iter().filter(|(_, j)| j.evictable).map(|(seq, j)| (*seq, Uploaded::Result(j.id), j.result_bytes()));
+        let mut all: Vec<_> = photos.take(8 * EVICT_AT_ONCE).chain(jobs.take(EVICT_AT_ONCE)).collect();
+        all.sort_by_key(|(seq, ..)| *seq);
+        all
+    }
+
+    fn original_may_go(&self, id: PhotoId) -> Result<bool, StoreError> {
+        let there = self.get::<Photo>(&rows::photo(id))?.is_some_and(|p| p.on_disk && p.uploaded);
+        Ok(there && self.jobs_of(id)?.iter().all(|j| j.status.is_final()))
+    }
+
+    fn result_may_go(&self, id: JobId) -> Result<bool, StoreError> {
+        let job: Job = self.job(id)?;
+        Ok(job.upload == UploadStatus::Uploaded && job.artifacts.is_some_and(|a| a.on_disk))
     }
 }
 

@@ -21,8 +21,11 @@ use crate::domain::{
     photo::{Eye, Photo},
 };
 
-/// A retry or an upload never waits longer than this after a restart, whatever the wall clock says.
+/// An upload, and a job's retry, never wait longer than this after a restart, whatever the wall clock says.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// A finished job's retained state stands for this long after a restart, whatever the wall clock says.
+const SHORTEST_STATE: Duration = Duration::from_secs(600);
 /// An Idempotency-Key is answered for 24 h (contract).
 pub const IDEMPOTENCY_KEPT: Duration = Duration::from_secs(24 * 3600);
 
@@ -136,7 +139,9 @@ impl Change {
                 let Some(id) = rows::job_of(key) else { return Ok(Self::Nothing) };
                 let clear: Clear = record::decode(value)?;
                 let end = clear.since + jiff::SignedDuration::from_millis(clear.wait_ms.min(3_600_000) as i64);
-                Self::Clear(id, clear.after, at.due(end, Duration::from_secs(3600)))
+                // A clock that jumped ahead over a restart must not clear the state of a job that ended a minute ago.
+                let kept = Duration::from_millis(clear.wait_ms).min(SHORTEST_STATE);
+                Self::Clear(id, clear.after, at.due(end, Duration::from_secs(3600)).max(at.mono + kept))
             }
             Some(b'k') => {
                 let idem: Idem = record::decode(value)?;
@@ -193,6 +198,10 @@ fn matches_client(key: &ClientKey, filter: &Filter) -> bool {
 impl JobEntry {
     pub fn has_result_here(&self) -> bool {
         self.result_bytes > 0
+    }
+
+    pub fn result_bytes(&self) -> u64 {
+        self.result_bytes
     }
 
     pub fn passes(&self, f: &Filter) -> bool {
@@ -287,7 +296,7 @@ impl View {
         match j.status {
             Status::Pending => {
                 let since = self.waiting.get(&(j.lane, j.seq)).map_or(at.mono, |w| w.since);
-                let not_before = j.not_before.map(|t| at.due(t, LONGEST_WAIT));
+                let not_before = j.not_before.map(|t| at.due(t, LONGEST_RETRY));
                 self.waiting.insert((j.lane, j.seq), Waiting { id: j.id, seq: j.seq, lane: j.lane, since, not_before });
                 self.running.remove(&j.id);
             }

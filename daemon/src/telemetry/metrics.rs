@@ -50,6 +50,8 @@ pub struct Metrics {
     running: Gauge,
     uploads_pending: Gauge,
     disk: Family<ByName, Gauge>,
+    evicted: Family<ByName, Counter>,
+    evicted_bytes: Counter,
     providers: Family<ByProvider, Gauge>,
 }
 
@@ -75,6 +77,8 @@ impl Metrics {
             running: Gauge::default(),
             uploads_pending: Gauge::default(),
             disk: Family::default(),
+            evicted: Family::default(),
+            evicted_bytes: Counter::default(),
             providers: Family::default(),
         };
         registry.register("jobs", "Jobs that ended, by end state", m.jobs.clone());
@@ -87,6 +91,8 @@ impl Metrics {
         registry.register("jobs_running", "Jobs that run", m.running.clone());
         registry.register("uploads_pending", "Objects that the bucket is still to be told", m.uploads_pending.clone());
         registry.register("disk_bytes", "used: photos and results; free: of the disk; cap: as configured", m.disk.clone());
+        registry.register("evicted", "Originals and results removed because the bucket has them and room was needed", m.evicted.clone());
+        registry.register("evicted_bytes", "Bytes of them", m.evicted_bytes.clone());
         registry.register("provider", "1 for the execution provider that really runs a model", m.providers.clone());
         // Every end state is there from the start: a rate over a counter that appears with its first failure misses that failure.
         for status in [Status::Completed, Status::Failed, Status::Cancelled] {
@@ -141,6 +147,15 @@ impl Metrics {
         }
     }
 
+    /// Sums since the start.
+    pub fn set_evicted(&self, originals: u64, results: u64, bytes: u64) {
+        for (name, sum) in [("originals", originals), ("results", results)] {
+            let counter = self.evicted.get_or_create(&ByName { name });
+            counter.inc_by(sum.saturating_sub(counter.get()));
+        }
+        self.evicted_bytes.inc_by(bytes.saturating_sub(self.evicted_bytes.get()));
+    }
+
     /// What really runs each model; a model that changed its provider leaves no old row behind.
     pub fn set_providers<'a>(&self, running: impl IntoIterator<Item = (&'a str, &'a str)>) {
         self.providers.clear();
@@ -174,6 +189,8 @@ mod tests {
         elsewhere.step_took(Stage::Enhance, Duration::from_millis(20));
         elsewhere.set_queue(Lane::HighPriority, 3);
         elsewhere.set_disk(1, 2, 3);
+        elsewhere.set_evicted(1, 0, 7);
+        elsewhere.set_evicted(2, 0, 9);
         elsewhere.set_providers([("iris-128", "cuda")]);
         elsewhere.set_providers([("iris-128", "cpu")]);
         let text = metrics.render();
@@ -184,6 +201,8 @@ mod tests {
             "irisd_step_seconds_bucket{le=\"0.03\",name=\"enhance\"} 1",
             "irisd_queue_depth{name=\"high_priority\"} 3",
             "irisd_disk_bytes{name=\"cap\"} 3",
+            "irisd_evicted_total{name=\"originals\"} 2",
+            "irisd_evicted_bytes_total 9",
             "irisd_provider{model=\"iris-128\",provider=\"cpu\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");

@@ -1,77 +1,68 @@
-//! Where running jobs are just now, how to stop them, and how long jobs take: what the worker knows and the store does not.
+//! Where running jobs are just now, how to stop them, and when they will be done: what the worker knows and the store does not.
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use tokio::sync::broadcast;
 
+use super::{
+    pace::{self, Estimate, Pace},
+    run::{Reason, Run},
+};
 use crate::domain::{
     event::ProgressTick,
-    ids::{JobId, UserId},
-    job::{Job, Status},
-    stage::Stage,
+    ids::JobId,
+    job::{Job, Lane, Status},
+    stage::{Stage, StepMs},
 };
 
 /// Between two ticks of one job, unless a new step begins.
 const TICK_EVERY: Duration = Duration::from_millis(500);
 /// Ticks that a slow reader may be behind; it loses the older ones, which say nothing any more.
 const TICK_BUFFER: usize = 256;
-/// Weight of the newest job in the running mean of job times.
-const NEWEST: f64 = 0.2;
 
-/// Why a pipeline was told to stop. The first reason stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Reason {
-    Cancelled = 1,
-    TimedOut = 2,
-    ShuttingDown = 3,
-}
-
-/// One job in work.
-pub struct Run {
+/// One job in work, as others see it.
+struct Shown {
     tick: ProgressTick,
     sent_at: Duration,
-    stop: Arc<StopFlag>,
+    /// Expected times of its steps, as they were at its start: what is left of it only falls.
+    estimate: Estimate,
+    lane: Lane,
+    run: Arc<Run>,
 }
 
-/// Set once, read at each checkpoint.
-#[derive(Default)]
-pub struct StopFlag(AtomicU8);
-
-impl StopFlag {
-    pub fn set(&self, reason: Reason) {
-        // Err: there is a reason already.
-        let _first = self.0.compare_exchange(0, reason as u8, Ordering::SeqCst, Ordering::SeqCst);
+impl Shown {
+    fn left_ms(&self) -> f64 {
+        pace::left(&self.estimate, self.tick.current_step, self.tick.progress)
     }
+}
 
-    pub fn get(&self) -> Option<Reason> {
-        match self.0.load(Ordering::SeqCst) {
-            0 => None,
-            1 => Some(Reason::Cancelled),
-            2 => Some(Reason::TimedOut),
-            _ => Some(Reason::ShuttingDown),
-        }
-    }
+/// Jobs before a waiting one, in the order of service.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ahead {
+    pub high: usize,
+    pub default: usize,
 }
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Live {
-    runs: Arc<Mutex<HashMap<JobId, Run>>>,
+    runs: Arc<Mutex<HashMap<JobId, Shown>>>,
     ticks: broadcast::Sender<ProgressTick>,
-    mean_ms: Arc<Mutex<Option<f64>>>,
+    pace: Arc<Mutex<Pace>>,
+    /// Jobs wait for room on the disk.
+    held: Arc<AtomicBool>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { runs: Arc::default(), ticks: broadcast::channel(TICK_BUFFER).0, mean_ms: Arc::default() }
+        Self { runs: Arc::default(), ticks: broadcast::channel(TICK_BUFFER).0, pace: Arc::default(), held: Arc::default() }
     }
 }
 
@@ -85,38 +76,58 @@ impl Live {
         self.ticks.subscribe()
     }
 
-    /// Expected time until the job is done, ms; None: final, or nothing was measured yet.
-    pub fn eta_ms(&self, job: &Job, queue_position: Option<usize>) -> Option<u64> {
-        let mean = (*self.mean_ms.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let left = |progress: u8| mean * f64::from(100 - progress.min(100)) / 100.0;
-        let running: f64 = self.runs().values().map(|r| left(r.tick.progress)).sum();
-        match job.status {
-            Status::Processing => Some(left(self.progress(job.id).map_or(job.progress, |t| t.progress)) as u64),
-            Status::Pending => Some((running + mean * (queue_position.unwrap_or(0) + 1) as f64) as u64),
-            _ => None,
-        }
+    /// Expected time until the job is done, ms; None: it has ended. `ahead`: of a job that waits.
+    pub fn eta_ms(&self, job: &Job, ahead: Ahead, megapixels: f64) -> Option<u64> {
+        let pace = *self.pace();
+        let runs = self.runs();
+        let in_work: f64 = runs.values().map(Shown::left_ms).sum();
+        let ms = match (job.status, runs.get(&job.id)) {
+            (Status::Processing, Some(run)) => {
+                // A default job stands still for the high ones in work.
+                let high = runs.values().filter(|r| r.lane == Lane::HighPriority && run.lane == Lane::Default);
+                run.left_ms() + high.map(Shown::left_ms).sum::<f64>()
+            }
+            (Status::Pending | Status::Processing, _) => {
+                let before = ahead.high as f64 * pace.usual_ms(Lane::HighPriority) + ahead.default as f64 * pace.usual_ms(Lane::Default);
+                // A high job does not wait for a default one.
+                let in_work = if job.lane == Lane::Default { in_work } else { high_left(&runs) };
+                in_work + before + pace.estimate(job.lane, megapixels).iter().sum::<f64>()
+            }
+            _ => return None,
+        };
+        Some(ms.ceil() as u64)
+    }
+
+    /// A finished job of this or an earlier run of the daemon.
+    pub fn learn(&self, lane: Lane, megapixels: f64, took: &StepMs) {
+        self.pace().learn(lane, megapixels, took);
     }
 
     /// A job was cancelled in the store: its pipeline stops at the next checkpoint.
     pub fn stop(&self, job: JobId) {
-        self.stop_for(job, Reason::Cancelled);
-    }
-
-    pub fn stop_for(&self, job: JobId, reason: Reason) {
-        if let Some(run) = self.runs().get(&job) {
-            run.stop.set(reason);
+        if let Some(shown) = self.runs().get(&job) {
+            shown.run.stop(Reason::Cancelled);
         }
     }
 
-    pub fn begin(&self, job: JobId, user_id: UserId) -> Arc<StopFlag> {
-        let stop = Arc::<StopFlag>::default();
-        let tick = ProgressTick { job_id: job, user_id, current_step: Stage::Load, progress: 0 };
-        self.runs().insert(job, Run { tick, sent_at: Duration::ZERO, stop: Arc::clone(&stop) });
-        stop
+    /// Whether jobs wait for room on the disk.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin(&self, job: &Job, megapixels: f64, run: &Arc<Run>) {
+        let tick = ProgressTick { job_id: job.id, user_id: job.user_id.clone(), current_step: Stage::Load, progress: 0 };
+        let estimate = self.pace().estimate(job.lane, megapixels);
+        let shown = Shown { tick, sent_at: Duration::ZERO, estimate, lane: job.lane, run: Arc::clone(run) };
+        self.runs().insert(job.id, shown);
     }
 
     /// Progress never falls within a run.
-    pub fn advance(&self, job: JobId, stage: Stage, percent: u8, now: Duration) {
+    pub(super) fn advance(&self, job: JobId, stage: Stage, percent: u8, now: Duration) {
         let mut runs = self.runs();
         let Some(run) = runs.get_mut(&job) else { return };
         let new_step = run.tick.current_step != stage;
@@ -129,31 +140,50 @@ impl Live {
         }
     }
 
-    /// `took_ms`: the whole run, where it gave a result.
-    pub fn end(&self, job: JobId, took_ms: Option<u64>) {
-        self.runs().remove(&job);
-        if let Some(ms) = took_ms {
-            let mut mean = self.mean_ms.lock().unwrap_or_else(PoisonError::into_inner);
-            *mean = Some(mean.map_or(ms as f64, |m| m + NEWEST * (ms as f64 - m)));
+    /// The run is over. A later run of the same job is left alone.
+    pub(super) fn end(&self, job: JobId, run: &Arc<Run>) {
+        let mut runs = self.runs();
+        if runs.get(&job).is_some_and(|shown| Arc::ptr_eq(&shown.run, run)) {
+            runs.remove(&job);
         }
     }
 
-    fn runs(&self) -> MutexGuard<'_, HashMap<JobId, Run>> {
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs(&self) -> MutexGuard<'_, HashMap<JobId, Shown>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn high_left(runs: &HashMap<JobId, Shown>) -> f64 {
+    runs.values().filter(|r| r.lane == Lane::HighPriority).map(Shown::left_ms).sum()
+}
+
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::domain::transition::tests::pending;
+
+    fn job(n: u128, lane: Lane, status: Status) -> Job {
+        Job { id: JobId(Uuid::from_u128(n)), lane, status, ..pending() }
+    }
+
+    fn begun(live: &Live, job: &Job) -> Arc<Run> {
+        let run = Arc::new(Run::new(Duration::ZERO));
+        live.begin(job, 1.0, &run);
+        run
+    }
 
     #[test]
     fn each_step_is_told_at_once_and_what_lies_between_at_most_twice_a_second() {
         let live = Live::default();
         let mut ticks = live.subscribe();
         let job = pending();
-        live.begin(job.id, job.user_id);
+        begun(&live, &job);
         for (ms, stage, percent) in
             [(0, Stage::Segment, 10), (100, Stage::Segment, 20), (510, Stage::Segment, 30), (520, Stage::Enhance, 60)]
         {
@@ -168,18 +198,48 @@ mod tests {
     #[test]
     fn a_waiting_job_expects_those_before_it_and_itself() {
         let live = Live::default();
-        let job = pending();
-        assert_eq!(live.eta_ms(&job, Some(0)), None);
-        live.begin(job.id, job.user_id.clone());
-        live.end(job.id, Some(1000));
-        assert_eq!(live.eta_ms(&job, Some(2)), Some(3000));
+        let took = StepMs { load: Some(100), segment: Some(200), reflections: Some(100), enhance: Some(500), save: Some(100) };
+        let waiting = job(1, Lane::Default, Status::Pending);
+        assert!(live.eta_ms(&waiting, Ahead::default(), 2.0) > Some(0), "a rough figure before the first job");
+        live.learn(Lane::Default, 2.0, &took);
+        assert_eq!(live.eta_ms(&waiting, Ahead { high: 0, default: 2 }, 2.0), Some(3000));
+        let running = job(2, Lane::Default, Status::Processing);
+        begun(&live, &running);
+        let alone = live.eta_ms(&running, Ahead::default(), 2.0).expect("it runs");
+        assert!(live.eta_ms(&waiting, Ahead::default(), 2.0) > Some(1000), "the job in work comes first");
+        let high = job(3, Lane::HighPriority, Status::Pending);
+        assert_eq!(live.eta_ms(&high, Ahead::default(), 2.0), Some(1000), "a high job does not wait for it");
+        begun(&live, &Job { status: Status::Processing, ..high });
+        assert!(live.eta_ms(&running, Ahead::default(), 2.0) > Some(alone), "it stands still for the high one");
+        assert_eq!(live.eta_ms(&job(4, Lane::Default, Status::Failed), Ahead::default(), 2.0), None);
     }
 
     #[test]
-    fn the_first_reason_to_stop_stands() {
-        let flag = StopFlag::default();
-        flag.set(Reason::TimedOut);
-        flag.set(Reason::ShuttingDown);
-        assert_eq!(flag.get(), Some(Reason::TimedOut));
+    fn the_expected_end_of_a_running_job_comes_nearer_with_every_checkpoint() {
+        let live = Live::default();
+        let job = job(1, Lane::Default, Status::Processing);
+        begun(&live, &job);
+        let mut last = u64::MAX;
+        for stage in Stage::ALL {
+            for tenth in 0..=10u8 {
+                live.advance(job.id, stage, stage.percent(f32::from(tenth) / 10.0), Duration::ZERO);
+                let eta = live.eta_ms(&job, Ahead::default(), 1.0).expect("it runs");
+                assert!(eta <= last, "{eta} ms after {last} ms");
+                last = eta;
+            }
+        }
+        assert!(last <= 1, "{last} ms at the end");
+    }
+
+    #[test]
+    fn the_end_of_an_old_run_leaves_the_new_run_of_the_same_job_alone() {
+        let live = Live::default();
+        let job = pending();
+        let old = begun(&live, &job);
+        let new = begun(&live, &job);
+        live.end(job.id, &old);
+        assert!(live.progress(job.id).is_some());
+        live.end(job.id, &new);
+        assert!(live.progress(job.id).is_none());
     }
 }

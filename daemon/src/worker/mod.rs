@@ -7,80 +7,67 @@
 //!                                                                +--checkpoint: stop? time out? give way? ------+
 //! ```
 //!
-//! A job that gives way blocks its own thread at a checkpoint; nothing is announced and nothing is stored.
+//! `run.rs`: one run's flags and time; `work.rs`: the job's own thread; `live.rs`, `pace.rs`: what is told about it; `memory.rs`: what it needs.
+//!
+//! - A job that gives way blocks its own thread at a checkpoint; nothing is announced and nothing is stored.
+//! - A job that is stuck in one step is given up: its slot is free, its thread writes nothing any more. Threads cannot be killed: after
+//!   [`MOST_STUCK`] of them the daemon ends, to be started again.
+//! - A full disk fails no job: it is put back, and the queue is held until there is room.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::sync::{mpsc, watch};
+
+pub use self::live::{Ahead, Live};
+use self::{
+    run::{Overdue, Reason, Run},
+    work::{Context, Finished, How},
 };
-
-use rand::Rng;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, watch},
-};
-
-pub use self::live::Live;
-use self::live::{Reason, StopFlag};
 use crate::{
     domain::{
         fault::{Code, Fault},
         ids::JobId,
-        job::{Job, Lane},
-        stage::{Stage, StepMs},
+        job::Status,
+        photo::Photo,
+        stage::StepMs,
     },
-    pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
+    pipeline::Pipeline,
     ports::Clock,
-    scheduler::{Policy, SLOTS},
-    store::{Store, StoreError, blobs},
+    scheduler::{InWork, Next, Policy, SLOTS},
+    store::{Filter, Page, Store, StoreError},
 };
 
 mod live;
+pub mod memory;
+mod pace;
+mod run;
+mod work;
 
-/// The one automatic retry comes after this, plus up to as much again: two photos that failed together do not come back together.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
-/// How often a paused job looks whether it may go on, and a running one is checked for its time limit.
-const PAUSE_POLL: Duration = Duration::from_millis(20);
-/// Between two tries to write a job's end into a store that could not take it.
+/// Between two tries of something that the store or the disk could not take; also the longest time without a look at the jobs in work.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+/// Threads that may be stuck at once: each keeps its memory, and perhaps a network.
+const MOST_STUCK: usize = 4;
+/// The queue is held this long after a job met a full disk, twice as long after the next one, up to the longest.
+const HOLD: Duration = Duration::from_secs(5);
+const LONGEST_HOLD: Duration = Duration::from_secs(300);
+/// Finished jobs that are looked at once, at the start, to know this device's pace.
+const HISTORY: usize = 30;
 
 pub struct Options {
     pub ageing: Duration,
     pub job_timeout: Duration,
     /// How long running jobs may go on after the shutdown began; then they are put back.
     pub drain: Duration,
+    /// For the jobs in work together, bytes.
+    pub memory: u64,
 }
 
-/// What a job's thread says at its end.
-struct Finished {
-    id: JobId,
-    lane: Lane,
-}
-
-/// Says at its end that a job is out of work, however that came.
-struct Told(mpsc::Sender<Finished>, JobId, Lane);
-
-impl Drop for Told {
-    fn drop(&mut self) {
-        // Err: the loop is gone, the process ends.
-        let _told = self.0.try_send(Finished { id: self.1, lane: self.2 });
-    }
-}
-
-#[derive(Clone)]
-struct Context {
-    store: Store,
-    pipeline: Arc<Pipeline>,
-    live: Live,
-    clock: Arc<dyn Clock>,
-    /// Lanes in work, for those who must give way.
-    lanes: watch::Sender<Vec<Lane>>,
-    policy: Arc<Policy>,
-    job_timeout: Duration,
-    /// True: nobody waits for a place any more, so nobody gives way.
-    draining: watch::Receiver<bool>,
-    runtime: Handle,
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Drained,
+    /// Too many jobs are stuck in a step; only a new process helps.
+    Stuck,
 }
 
 /// Runs until `shutdown` is true and the jobs in work have ended or were put back.
@@ -92,248 +79,243 @@ pub async fn run(
     options: Options,
     beat: impl Fn() + Send,
     mut shutdown: watch::Receiver<bool>,
-) {
-    let mut policy = Policy::new(options.ageing, clock.mono());
-    let mut changed = store.changed();
-    // Room for every slot's word: telling never waits.
-    let (ended, mut endings) = mpsc::channel::<Finished>(2 * SLOTS);
-    let context = Context {
-        store: store.clone(),
-        pipeline,
-        live,
-        clock: Arc::clone(&clock),
-        lanes: watch::Sender::new(Vec::new()),
-        policy: Arc::new(policy.clone()),
-        job_timeout: options.job_timeout,
-        draining: shutdown.clone(),
-        runtime: Handle::current(),
-    };
-    let mut running: Vec<(JobId, Lane)> = Vec::new();
-    while !*shutdown.borrow() {
+) -> End {
+    let policy = Policy::new(options.ageing, options.memory, clock.mono());
+    // Room for every thread's word: telling never waits.
+    let (told, mut endings) = mpsc::channel::<Finished>(2 * SLOTS + MOST_STUCK);
+    let context = Context::new(store, pipeline, live, clock, policy.clone(), &options, told, shutdown.clone());
+    remember_the_pace(&context);
+    let mut changed = context.store.changed();
+    let mut floor = Floor { context, policy, in_work: Vec::new(), stuck: Vec::new(), went_back: HashSet::new(), hold: Hold::default() };
+    while !*shutdown.borrow() && floor.stuck.len() < MOST_STUCK {
         beat();
         changed.borrow_and_update();
-        let (waiting, now) = (store.candidates(), clock.mono());
-        let lanes: Vec<Lane> = running.iter().map(|r| r.1).collect();
-        if let Some(id) = policy.next(&lanes, &waiting, now) {
-            match store.claim(id).await {
-                Ok(job) => {
-                    policy.started(job.lane, now);
-                    running.push((job.id, job.lane));
-                    context.lanes.send_replace(running.iter().map(|r| r.1).collect());
-                    context.start(job, ended.clone());
-                }
-                // Cancelled in the meantime: the next look no longer sees it.
-                Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {}
-                Err(e) => {
-                    tracing::error!(error = %e, "a job could not be claimed");
-                    tokio::time::sleep(STORE_RETRY).await;
-                }
-            }
+        floor.give_up_the_stuck().await;
+        if floor.start_next().await {
             continue;
         }
-        let wait = Policy::next_due(&waiting, now).map_or(STORE_RETRY, |due| (due - now).min(STORE_RETRY));
+        let rest = floor.rest();
         tokio::select! {
             _ = changed.changed() => {}
             _ = shutdown.changed() => {}
-            Some(end) = endings.recv() => forget(&mut running, &end, &context),
-            () = tokio::time::sleep(wait) => {}
+            Some(end) = endings.recv() => floor.forget(&end),
+            () = tokio::time::sleep(rest) => {}
         }
     }
-    drain(running, &mut endings, &context, options.drain).await;
+    let end = if floor.stuck.len() < MOST_STUCK { End::Drained } else { End::Stuck };
+    floor.drain(&mut endings, options.drain).await;
+    end
 }
 
-fn forget(running: &mut Vec<(JobId, Lane)>, end: &Finished, context: &Context) {
-    tracing::debug!(job = %end.id, lane = end.lane.name(), "out of work");
-    running.retain(|r| r.0 != end.id);
-    context.lanes.send_replace(running.iter().map(|r| r.1).collect());
-}
-
-async fn drain(mut running: Vec<(JobId, Lane)>, endings: &mut mpsc::Receiver<Finished>, context: &Context, limit: Duration) {
-    let until = tokio::time::Instant::now() + limit;
-    while !running.is_empty() {
-        match tokio::time::timeout_at(until, endings.recv()).await {
-            Ok(Some(end)) => forget(&mut running, &end, context),
-            Ok(None) => return,
-            Err(_) => break,
+/// The newest finished jobs tell how fast this device is.
+fn remember_the_pace(context: &Context) {
+    let page = Page { limit: HISTORY, offset: 0, before: None };
+    let filter = Filter { status: Some(Status::Completed), ..Default::default() };
+    match context.store.jobs(&filter, page) {
+        Ok(listed) => {
+            for job in listed.items.iter().rev().filter(|job| !job.cached) {
+                if let Ok(Some(photo)) = context.store.photo(job.photo_id) {
+                    context.live.learn(job.lane, photo.megapixels(), &job.step_ms);
+                }
+            }
         }
-    }
-    for (id, _) in &running {
-        context.live.stop_for(*id, Reason::ShuttingDown);
-    }
-    // A checkpoint comes within a tile or a strip of rows; what is not back by then runs again after the next start.
-    let last = tokio::time::Instant::now() + limit;
-    while !running.is_empty() {
-        match tokio::time::timeout_at(last, endings.recv()).await {
-            Ok(Some(end)) => forget(&mut running, &end, context),
-            _ => break,
-        }
-    }
-    // A long tile on a slow machine: the job is put back under its feet, so that a clean end does not count as a crash. What it
-    // still makes is refused by the store and removed.
-    for (id, _) in running {
-        if let Err(e) = context.store.put_back(id).await {
-            tracing::warn!(job = %id, error = %e, "a job in work could not be put back; it counts as crashed");
-        }
+        Err(e) => tracing::warn!(error = %e, "how long jobs took before is not known"),
     }
 }
 
-impl Context {
-    /// Gives the job a thread of its own.
-    fn start(&self, job: Job, ended: mpsc::Sender<Finished>) {
-        let context = self.clone();
-        let (id, lane) = (job.id, job.lane);
-        let name = format!("pipeline-{}", lane.name());
-        let work = move || {
-            // Told even if this thread panics: a slot that nobody gives back would block its lane for ever.
-            let _told = Told(ended, id, lane);
-            context.work(&job);
+/// A job in work and its run.
+struct Busy {
+    job: InWork,
+    run: Arc<Run>,
+}
+
+/// When the queue is held because of the disk.
+#[derive(Default)]
+struct Hold {
+    until: Duration,
+    /// Jobs in a row that met a full disk.
+    times: u32,
+}
+
+impl Hold {
+    fn grow(&mut self, now: Duration) {
+        self.until = now + (HOLD * 2u32.saturating_pow(self.times)).min(LONGEST_HOLD);
+        self.times = (self.times + 1).min(16);
+    }
+}
+
+/// Where the jobs are worked on.
+struct Floor {
+    context: Context,
+    policy: Policy,
+    in_work: Vec<Busy>,
+    /// Given up; their threads still run.
+    stuck: Vec<Busy>,
+    /// Jobs that gave their place to an interactive one before.
+    went_back: HashSet<JobId>,
+    hold: Hold,
+}
+
+impl Floor {
+    /// Does what the policy says; true: look again at once.
+    async fn start_next(&mut self) -> bool {
+        let (waiting, now) = (self.context.store.candidates(), self.context.clock.mono());
+        let jobs: Vec<InWork> = self.in_work.iter().map(|b| b.job).collect();
+        let taken = self.stuck.iter().map(|b| b.job.bytes).sum();
+        let photo = |id| photo_of(&self.context.store, id);
+        let need = |id| photo(id).map_or(0, |p| memory::need(p.width, p.height));
+        let next = self.policy.next(&jobs, taken, &waiting, need, now);
+        let mut no_room = next == Next::NoRoom;
+        let again = match next {
+            Next::Nothing | Next::NoRoom => false,
+            Next::PutBack(id) => {
+                self.went_back.insert(id);
+                self.in_work.iter().filter(|b| b.job.id == id).for_each(|b| b.run.stop(Reason::GivesPlace));
+                false
+            }
+            Next::Start(id) => {
+                no_room = !self.disk_has_room(now).await;
+                !no_room && self.start(id, now).await
+            }
         };
-        std::thread::Builder::new().name(name).spawn(work).expect("the system can start one more thread");
+        self.context.no_room.send_replace(no_room);
+        again
     }
 
-    fn work(&self, job: &Job) {
-        let stop = self.live.begin(job.id, job.user_id.clone());
-        let began = self.clock.mono();
-        let watched = Watched { context: self, job, stop: &stop, began, paused: std::sync::Mutex::new(Duration::ZERO) };
-        let result = self.input(job).and_then(|input| {
-            if let Some(done) = self.reused(job, &input) {
-                return Ok(done);
+    async fn start(&mut self, id: JobId, now: Duration) -> bool {
+        let photo = photo_of(&self.context.store, id);
+        match self.context.store.claim(id).await {
+            Ok(job) => {
+                self.policy.started(job.lane, now);
+                let bytes = photo.as_ref().map_or(0, |p| memory::need(p.width, p.height));
+                let run = Arc::new(Run::new(self.context.clock.mono()));
+                let in_work = InWork { id, lane: job.lane, bytes, may_go_back: !self.went_back.contains(&id) };
+                self.in_work.push(Busy { job: in_work, run: Arc::clone(&run) });
+                self.tell_lanes();
+                self.context.start(job, photo, run);
             }
-            catch_unwind(AssertUnwindSafe(|| self.pipeline.run(&input, &watched)))
-                .unwrap_or_else(|_| Err(Ended::Fault(Box::new(Fault::new(Code::Internal, "a pipeline step panicked")), StepMs::default())))
-        });
-        let took = result.as_ref().ok().filter(|d| !d.outcome.cached).map(|d| d.outcome.processing_time_ms);
-        self.runtime.block_on(self.settle(job, result, &stop));
-        self.live.end(job.id, took);
-    }
-
-    /// An earlier result of this very photo, where nobody asked for a new run.
-    fn reused(&self, job: &Job, input: &Input) -> Option<Done> {
-        if job.reprocess_of.is_some() {
-            return None;
-        }
-        let earlier = self.store.earlier_result(job.photo_id, self.pipeline.fingerprint());
-        let earlier = earlier.unwrap_or_else(|e| {
-            tracing::warn!(job = %job.id, error = %e, "earlier results were not looked at");
-            None
-        })?;
-        self.pipeline.reuse(input, &Earlier { folder: &self.store.result_dir(earlier.id), artifacts: earlier.artifacts.as_ref()? })
-    }
-
-    fn input(&self, job: &Job) -> Result<Input, Ended> {
-        let fault = |code, detail: String| Ended::Fault(Box::new(Fault::new(code, detail)), StepMs::default());
-        let photo = self.store.photo(job.photo_id).map_err(|e| fault(Code::StorageBusy, e.to_string()))?;
-        let photo = photo.filter(|p| p.on_disk).ok_or_else(|| fault(Code::OriginalMissing, "no original on this device".into()))?;
-        Ok(Input {
-            photo: self.store.blob_path(&photo.sha256),
-            sha256: photo.sha256,
-            source: photo.source,
-            out: self.store.result_dir(job.id),
-        })
-    }
-
-    /// Writes the job's end. A store that cannot take it is asked again: the result is on disk and must not be forgotten.
-    async fn settle(&self, job: &Job, result: Result<Done, Ended>, stop: &StopFlag) {
-        loop {
-            let written = match (&result, stop.get()) {
-                (Ok(done), _) => self.store.complete(job.id, done.outcome.clone()).await,
-                (Err(Ended::Fault(fault, step_ms)), _) => self.fail(job, Fault::clone(fault), *step_ms).await,
-                (Err(Ended::Stopped), Some(Reason::ShuttingDown)) => self.store.put_back(job.id).await,
-                (Err(Ended::Stopped), Some(Reason::TimedOut)) => {
-                    let fault = Fault::new(Code::JobTimeout, format!("above {:?}", self.job_timeout));
-                    self.fail(job, fault, StepMs::default()).await
-                }
-                // Cancelled, or the store did not take a step: it knows already, or the next start will.
-                (Err(Ended::Stopped), _) => return,
-            };
-            match written {
-                Ok(job) => {
-                    let ms = job.processing_time_ms;
-                    tracing::info!(job = %job.id, status = job.status.name(), attempt = job.attempt, ms, "job");
-                    return;
-                }
-                // Cancelled while it ran: what it made goes.
-                Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {
-                    if let Err(e) = blobs::remove(&self.store.result_dir(job.id)) {
-                        tracing::warn!(error = %e, "the result of a cancelled job stays until the next start");
-                    }
-                    return;
-                }
-                Err(StoreError::Closed) => return,
-                Err(e) => {
-                    tracing::error!(job = %job.id, error = %e, "the job's end could not be stored; trying again");
-                    tokio::time::sleep(STORE_RETRY).await;
-                }
-            }
-        }
-    }
-
-    async fn fail(&self, job: &Job, fault: Fault, step_ms: StepMs) -> Result<Job, StoreError> {
-        tracing::warn!(job = %job.id, code = fault.code.name(), detail = %fault.detail, "a job ended without a result");
-        let retry_in = RETRY_AFTER.mul_f64(1.0 + rand::rng().random::<f64>());
-        self.store.fail(job.id, fault, step_ms, retry_in).await
-    }
-}
-
-/// The pipeline's view of the worker.
-struct Watched<'a> {
-    context: &'a Context,
-    job: &'a Job,
-    stop: &'a StopFlag,
-    began: Duration,
-    /// Time spent giving way; it does not count against the job's limit.
-    paused: std::sync::Mutex<Duration>,
-}
-
-impl Watched<'_> {
-    fn paused(&self) -> std::sync::MutexGuard<'_, Duration> {
-        self.paused.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn must_stop(&self) -> Result<(), Stop> {
-        let worked = self.context.clock.mono().saturating_sub(self.began + *self.paused());
-        if worked > self.context.job_timeout {
-            self.stop.set(Reason::TimedOut);
-        }
-        if self.stop.get().is_some() { Err(Stop) } else { Ok(()) }
-    }
-
-    /// Stands still while an interactive job runs or waits for this one's place.
-    fn give_way(&self) -> Result<(), Stop> {
-        while self.job.lane == Lane::Default && !*self.context.draining.borrow() {
-            let now = self.context.clock.mono();
-            let high = self.context.lanes.borrow().contains(&Lane::HighPriority) || self.context.store.high_job_is_due();
-            if !self.context.policy.gives_way(self.job.lane, high, *self.paused()) {
-                return Ok(());
-            }
-            std::thread::sleep(PAUSE_POLL);
-            *self.paused() += self.context.clock.mono().saturating_sub(now);
-            self.must_stop()?;
-        }
-        Ok(())
-    }
-}
-
-impl Watch for Watched<'_> {
-    fn enter(&self, stage: Stage, step_ms: StepMs) -> Result<(), Stop> {
-        self.checkpoint(stage, 0.0)?;
-        match self.context.runtime.block_on(self.context.store.step(self.job.id, stage, step_ms)) {
-            Ok(_) => Ok(()),
-            Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {
-                self.stop.set(Reason::Cancelled);
-                Err(Stop)
-            }
+            // Cancelled in the meantime: the next look no longer sees it.
+            Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {}
             Err(e) => {
-                // The step is for people and for the crash count; the work itself can go on.
-                tracing::warn!(job = %self.job.id, error = %e, "a step was not stored");
-                Ok(())
+                tracing::error!(error = %e, "a job could not be claimed");
+                tokio::time::sleep(STORE_RETRY).await;
+            }
+        }
+        true
+    }
+
+    /// Whether the disk has room for another result.
+    async fn disk_has_room(&self, now: Duration) -> bool {
+        let room = now >= self.hold.until && self.context.store.has_room_to_work().await;
+        if room == self.context.live.is_held() {
+            self.context.live.hold(!room);
+            if room {
+                tracing::info!("there is room on the disk again; the queue goes on");
+            } else {
+                tracing::warn!("the disk is full; the jobs wait until there is room");
+            }
+        }
+        room
+    }
+
+    /// Until the next thing that nobody announces.
+    fn rest(&self) -> Duration {
+        let now = self.context.clock.mono();
+        let due = self.policy.next_due(&self.context.store.candidates(), now);
+        due.map_or(STORE_RETRY, |due| due.saturating_sub(now).min(STORE_RETRY))
+    }
+
+    /// Jobs whose time is over are told to stop; those that do not hear it are given up.
+    async fn give_up_the_stuck(&mut self) {
+        let now = self.context.clock.mono();
+        let limit = self.context.job_timeout;
+        let is_stuck = |b: &Busy| b.run.check(limit, now) == Overdue::Stuck && b.run.abandon();
+        let (given_up, left): (Vec<Busy>, Vec<Busy>) = std::mem::take(&mut self.in_work).into_iter().partition(is_stuck);
+        self.in_work = left;
+        for busy in given_up {
+            let fault = Fault::new(Code::JobTimeout, format!("above {limit:?}, and stuck inside one step"));
+            match self.context.fail(busy.job.id, fault, StepMs::default()).await {
+                // Cancelled while it was stuck: it has its end.
+                Ok(_) | Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {
+                    tracing::error!(job = %busy.job.id, "a job is stuck inside one step; it is given up, its thread stays behind");
+                    self.context.live.end(busy.job.id, &busy.run);
+                    self.stuck.push(busy);
+                }
+                Err(e) => {
+                    tracing::error!(job = %busy.job.id, error = %e, "a stuck job's end could not be stored; trying again");
+                    self.in_work.push(busy);
+                }
+            }
+        }
+        // A thread that came back after all holds its run no more.
+        self.stuck.retain(|b| Arc::strong_count(&b.run) > 1);
+        self.tell_lanes();
+    }
+
+    fn forget(&mut self, end: &Finished) {
+        tracing::debug!(job = %end.id, how = ?end.how, "out of work");
+        let other = |b: &Busy| !Arc::ptr_eq(&b.run, &end.run);
+        // One that was given up stays until its end is stored.
+        self.in_work.retain(|b| other(b) || b.run.is_abandoned());
+        self.stuck.retain(other);
+        match end.how {
+            How::DiskFull => self.hold.grow(self.context.clock.mono()),
+            How::Ended => {
+                self.hold = Hold::default();
+                self.went_back.remove(&end.id);
+            }
+            How::PutBack => {}
+        }
+        self.tell_lanes();
+    }
+
+    fn tell_lanes(&self) {
+        self.context.lanes.send_replace(self.in_work.iter().map(|b| b.job.lane).collect());
+    }
+
+    async fn drain(&mut self, endings: &mut mpsc::Receiver<Finished>, limit: Duration) {
+        self.wait_for_ends(endings, limit).await;
+        for busy in &self.in_work {
+            busy.run.stop(Reason::ShuttingDown);
+        }
+        // A checkpoint comes within a tile or a strip of rows; what is not back by then runs again after the next start.
+        self.wait_for_ends(endings, limit).await;
+        // A long tile on a slow machine: the job is put back under its feet, and what its thread still makes is nobody's.
+        for busy in self.in_work.iter().filter(|b| b.run.abandon()) {
+            if let Err(e) = self.context.store.put_back(busy.job.id).await {
+                tracing::warn!(job = %busy.job.id, error = %e, "a job in work could not be put back; the next start does it");
             }
         }
     }
 
-    fn checkpoint(&self, stage: Stage, done: f32) -> Result<(), Stop> {
-        self.must_stop()?;
-        self.context.live.advance(self.job.id, stage, stage.percent(done), self.context.clock.mono());
-        self.give_way()
+    async fn wait_for_ends(&mut self, endings: &mut mpsc::Receiver<Finished>, limit: Duration) {
+        let until = tokio::time::Instant::now() + limit;
+        while !self.in_work.is_empty() {
+            match tokio::time::timeout_at(until, endings.recv()).await {
+                Ok(Some(end)) => self.forget(&end),
+                _ => return,
+            }
+        }
+    }
+}
+
+fn photo_of(store: &Store, id: JobId) -> Option<Photo> {
+    let job = store.job(id).ok().flatten()?;
+    store.photo(job.photo_id).ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_stays_full_is_tried_ever_more_seldom_and_never_given_up() {
+        let mut hold = Hold::default();
+        let mut waits = Vec::new();
+        for _ in 0..10 {
+            hold.grow(Duration::ZERO);
+            waits.push(hold.until.as_secs());
+        }
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300, 300]);
     }
 }

@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// A photo and settings that make every step last: 3 MP, the whole photo enlarged, one thread.
-const SLOW: &str = "[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[inference]\nthreads = 1\n[quality]\nmode = \"report\"\n";
-const SLOW_SIZE: &str = "2000x1500";
+pub const SLOW: &str = "[enhance]\nscope = \"photo\"\nmodel = \"lanczos\"\n[inference]\nthreads = 1\n[quality]\nmode = \"report\"\n";
+pub const SLOW_SIZE: &str = "2000x1500";
 /// How often a step is tried to be hit before we say that it cannot be.
-const TRIES: usize = 12;
+pub const TRIES: u64 = 12;
 
 /// Asks without a pause until the job is seen in `step`. False: it went past.
-fn seen_in(client: &Client, job: &str, step: &str) -> bool {
+pub fn seen_in(client: &Client, job: &str, step: &str) -> bool {
     let end = Instant::now() + JOB;
     loop {
         let now = client.job(job);
@@ -33,9 +33,10 @@ fn seen_in(client: &Client, job: &str, step: &str) -> bool {
 /// Kills the daemon while a job is in `step`, starts it again, and looks at what became of the job.
 fn a_job_survives_a_kill_in(step: &str) {
     let mut daemon = Daemon::start(SLOW);
-    let photo = daemon.client().photo(&eyes::eye(61, SLOW_SIZE).bytes);
+    let eye = eyes::eye(61, SLOW_SIZE).bytes;
     let mut missed = 0;
     loop {
+        let photo = daemon.client().photo(&eyes::numbered(&eye, missed)); // the same one would find its earlier result
         let job = daemon.client().submit(&photo);
         if seen_in(&daemon.client(), &job, step) {
             daemon.kill9();
@@ -56,7 +57,7 @@ fn a_job_survives_a_kill_in(step: &str) {
 }
 
 #[track_caller]
-fn finished_once(daemon: &Daemon, job: &str) {
+pub fn finished_once(daemon: &Daemon, job: &str) {
     checks::results_are_whole(&daemon.state, job);
     let folders = files::result_folders(&daemon.state);
     assert_eq!(folders.iter().filter(|f| f.contains(job)).count(), 1, "{folders:?}");

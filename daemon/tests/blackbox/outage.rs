@@ -86,6 +86,30 @@ fn with_the_broker_away_the_events_arrive_after_its_return_none_missing_and_in_o
 }
 
 #[test]
+fn a_broker_that_lost_its_memory_is_told_the_states_of_finished_and_waiting_jobs_again() {
+    let mut broker = Broker::start();
+    // Without an iris in it: each ends at once, one way or the other.
+    let daemon = Daemon::start(&format!("{}[enhance]\nscope = \"photo\"\n", broker.config()));
+    let client = daemon.client();
+    let done = client.submit(&client.photo(&eyes::small_eye(51)));
+    let failed = client.submit(&client.photo(&eyes::plain(51, 320, 240)));
+    let end = |job: &str| client.finished(job)["status"].as_str().unwrap().to_owned();
+    let ends = [(&done, end(&done)), (&failed, end(&failed))];
+    let state = |broker: &Broker, job: &str| -> Option<serde_json::Value> {
+        serde_json::from_str(&broker.retained(&format!("irisd/box-1/job/{job}/state"))?).ok()
+    };
+    let told = |broker: &Broker| {
+        ends.clone()
+            .map(|(job, end)| eventually(&format!("{job} is told as {end}"), SOON, || state(broker, job).filter(|s| s["status"] == end)))
+    };
+    let before = told(&broker);
+    broker.stop();
+    broker.forget();
+    broker.restart();
+    assert_eq!(told(&broker), before, "the same states, with the same seq");
+}
+
+#[test]
 fn both_away_over_a_restart_of_the_daemon_nothing_is_forgotten() {
     let (mut broker, mut bucket) = (Broker::start(), Bucket::away());
     let collector = broker.collect(&["irisd/#"]);

@@ -89,6 +89,12 @@ impl Broker {
         }
     }
 
+    /// While it is down: sessions and retained messages are gone, as on a broker without persistence.
+    pub fn forget(&self) {
+        assert!(self.child.is_none());
+        let _ = fs::remove_file(self.dir.path().join("mosquitto.db"));
+    }
+
     /// Listens to `topics` in a session that outlives the broker's restarts.
     #[track_caller]
     pub fn collect(&self, topics: &[&str]) -> Collector {

@@ -212,6 +212,15 @@ impl Daemon {
         }
     }
 
+    /// The end that comes by itself, or after a signal.
+    #[track_caller]
+    pub fn ended(&mut self, limit: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("it runs");
+        let status = eventually("the daemon ends", limit, || child.try_wait().unwrap());
+        self.child = None;
+        status
+    }
+
     /// SIGTERM, and the exit status once it came.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
@@ -220,11 +229,8 @@ impl Daemon {
 
     #[track_caller]
     pub fn stop_within(&mut self, limit: Duration) -> ExitStatus {
-        let child = self.child.as_mut().expect("it runs");
-        terminate(child);
-        let status = eventually("the daemon ends after SIGTERM", limit, || child.try_wait().unwrap());
-        self.child = None;
-        status
+        self.terminate();
+        self.ended(limit)
     }
 
     pub fn log_path(&self) -> PathBuf {

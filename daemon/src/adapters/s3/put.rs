@@ -1,6 +1,6 @@
 //! Putting one file, whole or in parts, and not believing it before the server vouched for it.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use md5::Md5;
@@ -10,7 +10,8 @@ use tokio::io::AsyncReadExt;
 
 use super::{
     Answer, Ask, Body, S3Bucket,
-    answer::{bare_etag, classify, element, elements, escape, refuses_checksums, time_limit},
+    answer::{bare_etag, classify, element, escape, refuses_checksums, time_limit},
+    open::Open,
     read, unreachable,
 };
 use crate::ports::{ObjectStoreError, PutObject};
@@ -56,20 +57,55 @@ impl S3Bucket {
     }
 
     async fn put_parts(&self, object: &PutObject, file: tokio::fs::File) -> Result<(), ObjectStoreError> {
-        self.abort_leftovers(&object.key).await;
         let begin = Ask::Begin { headers: metadata(object), content_type: object.content_type.clone() };
         let answer = self.ask(&object.key, begin).await?.ok()?;
         let upload = element(&answer.body, "UploadId");
         let upload = upload.map(|id| escape(&id)).ok_or_else(|| ObjectStoreError::Unreachable("an answer without UploadId".to_owned()))?;
-        match self.send_parts(object, file, &upload).await {
-            Ok(true) => Ok(()),
-            Ok(false) => self.read_back(object).await,
+        let open = Open { bucket: self.bucket.url(), key: object.key.clone(), upload };
+        self.open.note(&open).map_err(local)?;
+        match self.send_parts(object, file, &open.upload).await {
+            Ok(vouched) => {
+                self.open.forget(&open);
+                if vouched { Ok(()) } else { self.read_back(object).await }
+            }
             Err(error) => {
-                // Parts that nobody completes are paid for and seen nowhere. Without the network this fails too: the next try sweeps.
-                let _ = self.ask(&object.key, Ask::Abort { upload }).await;
+                // Parts that nobody completes are paid for and seen nowhere. Without the network this fails too: then the next sweep does it.
+                if self.abort(&open).await.is_err() {
+                    self.left.lock().unwrap_or_else(PoisonError::into_inner).push(open);
+                }
                 Err(error)
             }
         }
+    }
+
+    async fn abort(&self, open: &Open) -> Result<(), ObjectStoreError> {
+        let answer = self.ask(&open.key, Ask::Abort { upload: open.upload.clone() }).await?;
+        // Gone already: completed, or swept by the bucket's own rules.
+        if answer.status != 404 {
+            answer.ok()?;
+        }
+        self.open.forget(open);
+        Ok(())
+    }
+
+    /// Aborts the multiparts that an earlier process, or a put of this one while the network was away, left open. An error: some are left
+    /// for the next time.
+    pub(super) async fn abort_leftovers(&self) -> Result<(), ObjectStoreError> {
+        let ours = self.bucket.url();
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        let (mut kept, mut failed) = (Vec::new(), None);
+        for open in left {
+            if open.bucket != ours {
+                tracing::warn!("an open upload belongs to a bucket of an earlier configuration; it is left to that bucket's own rules");
+                self.open.forget(&open);
+            } else if failed.is_some() {
+                kept.push(open);
+            } else if let Err(error) = self.abort(&open).await {
+                (kept, failed) = (vec![open], Some(error));
+            }
+        }
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).extend(kept);
+        failed.map_or(Ok(()), Err)
     }
 
     /// Sends and completes; true: the ETags vouch for every byte.
@@ -104,19 +140,6 @@ impl S3Bucket {
             return Err(classify(answer.status, &answer.body));
         }
         Ok(vouched && element(&answer.body, "ETag").is_some_and(|etag| bare_etag(&etag) == expected))
-    }
-
-    /// A put that was cut off (power, kill) left a multipart behind. A key belongs to one job of this device: what is open is ours.
-    /// Best effort: some servers do not list uploads (501).
-    async fn abort_leftovers(&self, key: &str) {
-        let Ok(answer) = self.ask(key, Ask::Uploads).await.and_then(Answer::ok) else { return };
-        for open in elements(&answer.body, "Upload") {
-            if element(open, "Key").as_deref() == Some(key)
-                && let Some(id) = element(open, "UploadId")
-            {
-                let _ = self.ask(key, Ask::Abort { upload: escape(&id) }).await;
-            }
-        }
     }
 
     /// The server gave no checksum that we can compute: its bytes are fetched and hashed.

@@ -1,9 +1,11 @@
 //! The store against real files: reopened, copied as a crash would leave it, damaged on purpose.
 
+mod clock;
 mod damage;
 mod deliveries;
 mod journal_tail;
 mod model;
+mod retention;
 
 use std::{
     path::Path,

@@ -1,0 +1,131 @@
+//! What goes when room is needed, and in which order; what is kept when the same bytes come again.
+
+use super::*;
+use crate::domain::photo::Eye;
+
+/// A photo of one byte and its finished job, whose files count as 40 bytes.
+async fn finished(store: &Store, n: u8) -> (Photo, Job) {
+    let photo = photo(store, "a", n).await;
+    let id = submit(store, &photo).await.id;
+    store.claim(id).await.expect("claimed");
+    (photo, store.complete(id, outcome()).await.expect("stored"))
+}
+
+async fn all_uploaded(store: &Store) {
+    for row in store.due_uploads(1000, false) {
+        store.upload_confirmed(row.seq).await.expect("stored");
+    }
+}
+
+fn here(store: &Store, job: &Job) -> bool {
+    store.job(job.id).expect("reads").and_then(|j| j.artifacts).is_some_and(|a| a.on_disk)
+}
+
+#[tokio::test]
+async fn originals_and_results_go_oldest_first_and_no_more_of_them_than_are_needed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = Store::open(Options { cap: 200, ..options(dir.path()) }).expect("opens");
+    let (first, second) = (finished(&store, 1).await, finished(&store, 2).await);
+    all_uploaded(&store).await;
+    let third = finished(&store, 3).await; // not uploaded
+    assert_eq!(store.space().used, 123);
+    store.admit(77).await.expect("fits as it is");
+    assert_eq!(store.evicted(), Evicted::default());
+
+    store.admit(78).await.expect("the oldest original makes room");
+    assert!(!store.blob_path(&first.0.sha256).exists() && here(&store, &first.1));
+    assert_eq!(store.evicted(), Evicted { originals: 1, results: 0, bytes: 1 });
+
+    store.admit(79).await.expect("then its result");
+    assert!(!here(&store, &first.1) && store.blob_path(&second.0.sha256).exists());
+    assert_eq!(store.evicted(), Evicted { originals: 1, results: 1, bytes: 41 });
+
+    assert!(matches!(store.admit(199).await, Err(StoreError::OverCap { .. })), "what the bucket does not have stays");
+    assert!(store.blob_path(&third.0.sha256).exists() && here(&store, &third.1));
+    assert_eq!(store.space().used, 41);
+}
+
+#[tokio::test]
+async fn an_original_that_a_job_still_needs_stays_and_a_policy_that_evicts_nothing_evicts_nothing() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = Store::open(Options { cap: 50, ..options(dir.path()) }).expect("opens");
+    let (old, _) = finished(&store, 1).await;
+    all_uploaded(&store).await;
+    submit(&store, &old).await;
+    store.admit(49).await.expect("the result goes");
+    assert!(store.blob_path(&old.sha256).exists(), "a waiting job lost its photo");
+    assert!(matches!(store.admit(50).await, Err(StoreError::OverCap { .. })));
+    store.close().await;
+
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = Store::open(Options { cap: 50, evict_uploaded: false, ..options(dir.path()) }).expect("opens");
+    let (photo, job) = finished(&store, 1).await;
+    all_uploaded(&store).await;
+    assert!(matches!(store.admit(10).await, Err(StoreError::OverCap { .. })));
+    store.make_room().await.expect("nothing to do");
+    assert!(store.blob_path(&photo.sha256).exists() && here(&store, &job));
+    assert_eq!(store.evicted(), Evicted::default());
+}
+
+#[tokio::test]
+async fn at_the_reserve_photos_are_refused_and_below_a_quarter_of_it_jobs_wait_too() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let free = {
+        let (store, _) = open(dir.path());
+        store.space().free
+    };
+    let with = |state: &Path, reserve| Store::open(Options { reserve, ..options(state) }).expect("opens").0;
+    for (reserve, photos, work) in [(free / 2, true, true), (free * 2, false, true), (free * 8, false, false)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = with(dir.path(), reserve);
+        assert_eq!((store.admit(1).await.is_ok(), store.has_room_to_work().await), (photos, work), "{free} free, reserve {reserve}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_bytes_again_fill_what_nobody_said_before_and_change_nothing_that_somebody_did() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let first = photo(&store, "a", 1).await;
+    let say = async |client: ClientInfo| {
+        let new = NewPhoto {
+            user_id: first.user_id.clone(),
+            sha256: first.sha256,
+            bytes: 1,
+            width: 1,
+            height: 1,
+            content_type: ImageFormat::Png,
+            source: Source::Upload,
+            client,
+        };
+        store.add_photo(new, None).await.expect("stored")
+    };
+    let visit = |n: &str| ClientInfo { client_ref: Some(n.to_owned()), ..ClientInfo::default() };
+    let (again, fresh) = say(visit("visit-1")).await;
+    assert_eq!((again.id, fresh, again.client.client_ref.as_deref()), (first.id, false, Some("visit-1")));
+    let (again, _) = say(ClientInfo { eye: Some(Eye::Left), ..visit("visit-2") }).await;
+    assert_eq!((again.client.client_ref.as_deref(), again.client.eye), (Some("visit-1"), Some(Eye::Left)));
+    // A job may say something else about this run.
+    let new = NewJobs { client: visit("visit-2"), ..jobs(&again, Lane::Default) };
+    let job = store.submit(new, None).await.expect("submitted").remove(0);
+    assert_eq!((job.client.client_ref.as_deref(), job.client.eye), (Some("visit-2"), Some(Eye::Left)));
+}
+
+#[tokio::test]
+async fn a_process_that_is_killed_while_it_ends_on_purpose_did_not_crash() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let photo = photo(&store, "a", 1).await;
+    let id = submit(&store, &photo).await.id;
+    store.claim(id).await.expect("claimed");
+    store.expect_the_end();
+    let image = crash_image(&store);
+    let (store, report) = open(image.path());
+    let job = store.job(id).expect("reads").expect("is there");
+    assert_eq!((report.recovered_jobs, job.status, job.crashes, job.attempt), (0, Status::Pending, 0, 1));
+    // The word holds for that end alone.
+    store.claim(id).await.expect("claimed");
+    let image = crash_image(&store);
+    let (store, report) = open(image.path());
+    assert_eq!((report.recovered_jobs, store.job(id).expect("reads").map(|j| j.crashes)), (1, Some(1)));
+}
