@@ -2,6 +2,8 @@
 //!
 //! The rx axis points along (cos a, -sin a), counter-clockwise as one sees it. What is fitted here comes out with rx >= ry.
 
+pub mod edge;
+
 use super::raster::{Gray, Plane};
 use crate::{domain::report::Ellipse, imaging::mask};
 

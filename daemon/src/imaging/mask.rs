@@ -3,6 +3,8 @@
 //! A mask is a [`Gray`] of the photo's size: 255 inside, 0 outside, a soft edge of one or two px between; a pixel counts as inside from
 //! 128 on. A [`Region`] is a small mask with the place where it lies: what is local (highlights, holes) never costs a whole 12 MP plane.
 
+pub mod guided;
+
 use super::raster::{Gray, Plane};
 use crate::{domain::report::Ellipse, imaging::geometry};
 

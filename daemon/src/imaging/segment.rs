@@ -4,7 +4,8 @@
 //!   photo -> small views (320 px)   lamps opened away, iris dark, sclera and skin bright
 //!         -> search::candidates     circles by gradient voting over centre and radius, the twelve best, apart from each other
 //!         -> refine::limbus, pupil  integro-differential (Daugman 1993), lateral arcs first: lids cover the others
-//!         -> lids::cut              two parabolas, by what does not look like iris inside the limbus
+//!         -> lids::find             two parabolas, by what does not look like iris inside the limbus
+//!         -> geometry::edge         the limbus between the lids, on the photo itself
 //!         -> Found                  ellipses and soft mask at the photo's size
 //! ```
 //!
@@ -47,7 +48,8 @@ pub fn classical(photo: &Rgb) -> Option<Found> {
     let best = eyes.max_by(|a, b| a.score.total_cmp(&b.score))?;
     let lids = lids::find(&views, &best);
     let (sx, sy) = views.scale(photo);
-    let limbus = scaled(&best.limbus, sx, sy);
+    let coarse = scaled(&best.limbus, sx, sy);
+    let limbus = geometry::edge::limbus(photo, &coarse, |x, y| lids.is_open(x / sx, y / sy)).unwrap_or(coarse);
     let mut mask = mask::ellipse(photo.width, photo.height, &limbus);
     lids.cut(&mut mask, sx, sy);
     mask::clean(&mut mask);

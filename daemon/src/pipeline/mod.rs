@@ -28,7 +28,7 @@ use crate::{
 
 mod dereflect;
 mod enhance;
-mod eyenet;
+pub mod eyenet;
 #[cfg(test)]
 mod fakes;
 mod filler;

@@ -117,7 +117,7 @@ impl Seen {
     }
 
     fn by_network(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> Result<Self, Halt> {
-        let found = eyenet::find(photo, row, engine, steps)?;
+        let found = eyenet::find(photo, row, engine, |done| Ok::<_, Halt>(steps.at(0.75 * done)?))?;
         let found = found.map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
         Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()) }, warnings: Vec::new() })
     }

@@ -30,6 +30,11 @@ pub struct Lids {
 }
 
 impl Lids {
+    /// Whether a point of the fine view lies between the lids.
+    pub fn is_open(&self, x: f64, y: f64) -> bool {
+        self.upper.is_none_or(|c| y > c.y(x)) && self.lower.is_none_or(|c| y < c.y(x))
+    }
+
     /// Clears what lies behind the lids, with a soft edge; `sx`, `sy`: px of the mask for each px of the fine view.
     pub fn cut(&self, mask: &mut Gray, sx: f64, sy: f64) {
         for x in 0..mask.width {

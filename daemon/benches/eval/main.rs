@@ -5,33 +5,48 @@
 //!   FOLDER/negatives/*      no usable eye  FOLDER/circles.tsv    truth: limbus, pupil, lid lines, px of the photo
 //! ```
 //!
-//! First the classical segmenter alone, then the whole pipeline through `irisd process`. A photo that was refused counts as IoU 0 in the
-//! line "refused = 0" and is left out in "completed". `cargo bench --bench eval -- [FOLDER]`, or EYES_DIR; without the folder it says so
-//! and ends with 0.
+//! First the segmenters alone, the classical one and the network, then the whole pipeline with its gate through `irisd process`. A photo that
+//! was refused counts as IoU 0 in the line "refused = 0" and is left out in "completed". At last how well each segmenter's mask follows the
+//! good photos when they are exposed, flipped, turned, scaled and compressed otherwise (`tests/moves`). `cargo bench --bench eval -- [FOLDER]`,
+//! or EYES_DIR; without the folder it says so and ends with 0. EVAL_MOVES=n looks at every n-th photo only, 0 at none.
 #![allow(clippy::print_stdout)]
+
+#[path = "../../tests/moves/mod.rs"]
+mod moves;
 
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    sync::Arc,
     time::Instant,
 };
 
 use anyhow::{Context, Result, ensure};
 use irisd::{
+    adapters::model_ort::{OrtOptions, OrtRuntime},
+    config::Config,
     domain::report::{Ellipse, Report},
     imaging::{
         geometry, mask,
         raster::{Gray, Rgb},
         segment,
     },
+    inference::{
+        Engine,
+        manifest::{Manifest, Role},
+    },
+    pipeline::eyenet,
+    ports::{ModelError, ModelRuntime},
 };
 
 /// Eyes that a kiosk would see; other prefixes are near-infrared, or exposed wrongly on purpose.
 const GOOD: [&str; 5] = ["ir", "ut", "mc", "p3", "sc"];
-/// Below it a photo is no_iris, or of low confidence: the pipeline's defaults, for the segmenter that runs without them.
-const MIN_COVERAGE: f64 = 0.05;
-const MIN_CONFIDENCE: f64 = 0.5;
+/// Below it a photo is no_iris, or of low confidence: the pipeline's defaults, for the segmenters that run without it.
+fn least() -> (f64, f64) {
+    let config = Config::default();
+    (config.segment.min_coverage, config.quality.min_confidence)
+}
 
 struct Photo {
     path: PathBuf,
@@ -57,14 +72,22 @@ fn main() -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the package lies in the repository")?;
     // cargo bench adds --bench.
     let named = std::env::args().skip(1).find(|a| !a.starts_with("--")).or_else(|| std::env::var("EYES_DIR").ok());
-    let folder = named.map_or_else(|| root.join("../shared/eyes/dev"), PathBuf::from);
-    if !folder.join("images").is_dir() {
-        println!("skipped: no photos at {}", folder.display());
+    let Some(folder) = named.map(PathBuf::from).filter(|folder| folder.join("images").is_dir()) else {
+        println!("skipped: no folder with images/ was named (make eval EYES=FOLDER)");
         return Ok(ExitCode::SUCCESS);
-    }
+    };
     let photos = load(&folder)?;
     let classical = photos.iter().map(classical).collect::<Result<Vec<_>>>()?;
     print("classical segmenter", &photos, &classical);
+    let engine = engine(root).inspect_err(|e| println!("\nnetwork: skipped, {e:#}")).ok();
+    if let Some(engine) = &engine {
+        let found = photos.iter().map(|p| network(p, engine)).collect::<Result<Vec<_>>>()?;
+        print("network", &photos, &found);
+    }
+    moved(&photos, "classical segmenter", |photo| Ok(segment::classical(photo).map(|f| f.mask)))?;
+    if let Some(engine) = &engine {
+        moved(&photos, "network", |photo| Ok(search(photo, engine)?.map(|f| f.mask)))?;
+    }
     let Some(program) = option_env!("CARGO_BIN_EXE_irisd") else {
         println!("\npipeline: skipped, built without the program");
         return Ok(ExitCode::SUCCESS);
@@ -127,21 +150,76 @@ fn gray(path: &Path) -> Result<Gray> {
     Ok(Gray { width: image.width() as usize, height: image.height() as usize, data: image.into_raw() })
 }
 
-// --- the two ways
+fn rgb(path: &Path) -> Result<Rgb> {
+    let image = image::open(path).with_context(|| path.display().to_string())?.to_rgb8();
+    Ok(Rgb { width: image.width() as usize, height: image.height() as usize, data: image.into_raw() })
+}
+
+// --- the segmenters alone, and the whole way
 
 fn classical(photo: &Photo) -> Result<Outcome> {
-    let image = image::open(&photo.path).with_context(|| photo.path.display().to_string())?.to_rgb8();
-    let rgb = Rgb { width: image.width() as usize, height: image.height() as usize, data: image.into_raw() };
+    let rgb = rgb(&photo.path)?;
     let start = Instant::now();
-    let found = segment::classical(&rgb);
+    let found = segment::classical(&rgb).map(|f| (f.mask, f.limbus, f.confidence));
+    Ok(outcome(found, start))
+}
+
+fn network(photo: &Photo, engine: &Engine) -> Result<Outcome> {
+    let rgb = rgb(&photo.path)?;
+    let start = Instant::now();
+    let found = search(&rgb, engine)?.map(|f| (f.mask, f.limbus, f.confidence));
+    Ok(outcome(found, start))
+}
+
+fn outcome(found: Option<(Gray, Ellipse, f64)>, start: Instant) -> Outcome {
     let ms = vec![("segment", start.elapsed().as_secs_f64() * 1e3)];
-    let Some(found) = found else { return Ok(Outcome { refused: Some("no_iris".into()), ms, ..Outcome::default() }) };
+    let Some((mask, limbus, confidence)) = found else { return Outcome { refused: Some("no_iris".into()), ms, ..Outcome::default() } };
+    let (coverage_wanted, confidence_wanted) = least();
     let refused = match () {
-        () if mask::coverage(&found.mask) < MIN_COVERAGE => Some("no_iris".to_owned()),
-        () if found.confidence < MIN_CONFIDENCE => Some("low_confidence".to_owned()),
+        () if mask::coverage(&mask) < coverage_wanted => Some("no_iris".to_owned()),
+        () if confidence < confidence_wanted => Some("low_confidence".to_owned()),
         () => None,
     };
-    Ok(Outcome { refused, mask: Some(found.mask), limbus: Some(found.limbus), confidence: found.confidence, ms })
+    Outcome { refused, mask: Some(mask), limbus: Some(limbus), confidence, ms }
+}
+
+/// The network that ships, on the CPU.
+fn engine(root: &Path) -> Result<Engine> {
+    let library = std::env::var_os("IRISD_TEST_ONNXRUNTIME").context("IRISD_TEST_ONNXRUNTIME names no library")?;
+    let cpu = || vec!["cpu".to_owned()];
+    let options = OrtOptions { library: library.into(), providers: cpu(), threads: 2, precision: "auto".into(), cache: PathBuf::new() };
+    let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>)?;
+    let engine = Engine::new(Manifest::load(Path::new(""), &root.join("weights"))?, Ok(runtime), cpu(), None);
+    ensure!(!engine.installed(Role::Segmentation).is_empty(), "no segmentation network in weights/");
+    Ok(engine)
+}
+
+fn search(photo: &Rgb, engine: &Engine) -> Result<Option<eyenet::Found>> {
+    Ok(eyenet::find(photo, engine.installed(Role::Segmentation)[0], engine, |_| Ok::<_, ModelError>(()))?)
+}
+
+/// How well a mask follows its photo: IoU of the moved photo's mask with the moved mask, 0 where there is none any more.
+fn moved(photos: &[Photo], title: &str, find: impl Fn(&Rgb) -> Result<Option<Gray>>) -> Result<()> {
+    let every = std::env::var("EVAL_MOVES").ok().and_then(|v| v.parse().ok()).unwrap_or(1);
+    if every == 0 {
+        return Ok(());
+    }
+    let mut overlaps: Vec<Vec<f64>> = vec![Vec::new(); moves::ALL.len()];
+    for photo in photos.iter().filter(|p| !p.negative && GOOD.contains(&p.prefix.as_str())).step_by(every) {
+        let rgb = rgb(&photo.path)?;
+        let Some(before) = find(&rgb)? else { continue };
+        for (by, overlaps) in moves::ALL.iter().zip(&mut overlaps) {
+            overlaps.push(find(&by.photo(&rgb))?.map_or(0.0, |after| moves::iou(&after, &by.mask(&before))));
+        }
+    }
+    println!("\n{title}, good photos moved\n  {:<22} {:>4} {:>7} {:>7} {:>7} {:>7}", "", "n", "mean", "median", "p5", ">= .9");
+    for (by, mut v) in moves::ALL.iter().zip(overlaps) {
+        let n = v.len() as f64;
+        let (mean, fair) = (v.iter().sum::<f64>() / n, 100.0 * v.iter().filter(|o| **o >= 0.9).count() as f64 / n);
+        let (median, p5) = (percentile(&mut v, 0.5), percentile(&mut v, 0.05));
+        println!("  {:<22} {:>4} {mean:>7.3} {median:>7.3} {p5:>7.3} {fair:>6.1}%", format!("{by:?}"), v.len());
+    }
+    Ok(())
 }
 
 /// One `irisd process --json` over all photos. The enhancement stays plain and the weights are the repository's, unless the environment
@@ -263,20 +341,23 @@ fn print(title: &str, photos: &[Photo], outcomes: &[Outcome]) {
     }
 }
 
+/// Of the good photos with ellipses, by prefix and together: some ellipses were drawn on the limbus, others (`mc`) are the box of a label.
 fn limbus(photos: &[Photo], outcomes: &[Outcome]) {
-    let (mut centre, mut radius) = (Vec::new(), Vec::new());
+    let mut errors = BTreeMap::<&str, (Vec<f64>, Vec<f64>)>::new();
     for (photo, outcome) in photos.iter().zip(outcomes).filter(|(p, _)| GOOD.contains(&p.prefix.as_str())) {
         if let (Some(truth), Some(found)) = (&photo.limbus, &outcome.limbus) {
             let r = geometry::radius(truth);
-            centre.push((found.cx - truth.cx).hypot(found.cy - truth.cy) / r);
-            radius.push((geometry::radius(found) - r).abs() / r);
+            for group in [photo.prefix.as_str(), "together"] {
+                let (centre, radius) = errors.entry(group).or_default();
+                centre.push((found.cx - truth.cx).hypot(found.cy - truth.cy) / r);
+                radius.push((geometry::radius(found) - r).abs() / r);
+            }
         }
     }
-    let show = |what: &str, v: &mut [f64]| {
-        println!("  limbus {what} error / R, {} photos: median {:.3}, p90 {:.3}", v.len(), percentile(v, 0.5), percentile(v, 0.9));
-    };
-    show("centre", &mut centre);
-    show("radius", &mut radius);
+    for (group, (mut centre, mut radius)) in errors {
+        let [c, r] = [&mut centre, &mut radius].map(|v| format!("median {:.3}, p90 {:.3}", percentile(v, 0.5), percentile(v, 0.9)));
+        println!("  limbus, {group} ({} photos): centre error / R {c}; radius error / R {r}", centre.len());
+    }
 }
 
 fn refusals(photos: &[Photo], outcomes: &[Outcome]) {
@@ -288,8 +369,9 @@ fn refusals(photos: &[Photo], outcomes: &[Outcome]) {
         }
     }
     let refused: usize = codes.values().map(Vec::len).sum();
-    let small = good.iter().filter(|(p, _)| p.truth.as_ref().is_some_and(|t| mask::coverage(t) < MIN_COVERAGE)).count();
-    println!("  good eyes whose truth covers less than {:.0} % of the photo: {small}", 100.0 * MIN_COVERAGE);
+    let (wanted, _) = least();
+    let small = good.iter().filter(|(p, _)| p.truth.as_ref().is_some_and(|t| mask::coverage(t) < wanted)).count();
+    println!("  good eyes whose truth covers less than {:.1} % of the photo: {small}", 100.0 * wanted);
     println!("  good eyes refused: {refused} of {} ({:.1} %)", good.len(), 100.0 * refused as f64 / good.len().max(1) as f64);
     codes.iter().for_each(|(code, names)| println!("    {code} {}: {}", names.len(), names.join(" ")));
     let negatives: Vec<_> = photos.iter().zip(outcomes).filter(|(p, _)| p.negative).collect();

@@ -1,0 +1,237 @@
+//! One look of the network at a square of the photo: pixels in, four planes out, and where they lie on the photo.
+//!
+//! Input 1 x 3 x N x N; output 1 x 4 x N x N, probabilities: 0 visible iris with pupil, 1 visible pupil, 2 whole limbus disc, 3 eye
+//! opening. Each look is the mean of the picture's and of its mirror image's.
+
+use crate::{
+    domain::{fault::Code, report::Ellipse},
+    imaging::{
+        geometry, mask,
+        raster::{Gray, Plane, Rgb},
+        resize,
+    },
+    inference::{
+        Engine,
+        manifest::{ModelRow, Order},
+    },
+    ports::{ModelError, Tensor},
+};
+
+/// Channels of the output.
+const VISIBLE: usize = 0;
+const PUPIL: usize = 1;
+const LIMBUS: usize = 2;
+const OPENING: usize = 3;
+const CHANNELS: usize = 4;
+/// Contour points this near to the border of photo or square are the border's, px of the network.
+const BORDER: f64 = 2.0;
+/// Fewer pixels of the network are noise.
+const MIN_PX: usize = 12;
+/// A point of the limbus counts as seen where the opening is this sure.
+const OPEN: f32 = 0.6;
+
+/// The photo and its halves, made as they are needed: several squares of a 12 MP photo share them.
+pub struct Levels<'a> {
+    photo: &'a Rgb,
+    halves: Vec<Rgb>,
+}
+
+impl<'a> Levels<'a> {
+    pub fn new(photo: &'a Rgb) -> Self {
+        Self { photo, halves: Vec::new() }
+    }
+
+    pub fn photo(&self) -> &'a Rgb {
+        self.photo
+    }
+
+    /// [`resize::square`], from the smallest picture that is still at least as fine.
+    pub fn square(&mut self, (cx, cy, side): (f64, f64, f64), out: usize, pad: u8) -> Rgb {
+        let mut level = 0;
+        while side / out as f64 > f64::from(2u32 << level) {
+            if self.halves.len() == level {
+                let from = self.halves.last().unwrap_or(self.photo);
+                self.halves.push(resize::shrink(from, (from.width / 2).max(1), (from.height / 2).max(1)));
+            }
+            level += 1;
+        }
+        let Some(small) = level.checked_sub(1).map(|k| &self.halves[k]) else {
+            return resize::square(self.photo, cx, cy, side, out, pad);
+        };
+        // An odd side was not halved exactly.
+        let (fx, fy) = (small.width as f64 / self.photo.width as f64, small.height as f64 / self.photo.height as f64);
+        let long = if self.photo.width >= self.photo.height { fx } else { fy };
+        resize::square(small, cx * fx, cy * fy, side * long, out, pad)
+    }
+}
+
+/// What the network saw in one square of the photo.
+pub struct Look {
+    pub cx: f64,
+    pub cy: f64,
+    pub side: f64,
+    planes: [Plane; CHANNELS],
+}
+
+impl Look {
+    pub fn at(levels: &mut Levels<'_>, row: &ModelRow, engine: &Engine, square: (f64, f64, f64)) -> Result<Self, ModelError> {
+        let [_, channels, n, width] = row.input.shape;
+        if channels != 3 || n == 0 || n != width {
+            let detail = format!("{}: segmentation wants an input of 1 x 3 x N x N, the manifest says {:?}", row.name, row.input.shape);
+            return Err(ModelError { code: Code::ModelMismatch, detail });
+        }
+        let picture = levels.square(square, n, row.input.padding);
+        let mut planes: [Plane; CHANNELS] = std::array::from_fn(|_| Plane::new(n, n));
+        for mirrored in [false, true] {
+            let out = engine.run(&row.name, &tensor(&picture, row, mirrored))?;
+            let data = out.first().filter(|t| t.shape == [1, CHANNELS, n, n]).map(|t| &t.data).ok_or_else(|| {
+                let shapes: Vec<_> = out.iter().map(|t| &t.shape).collect();
+                ModelError { code: Code::ModelMismatch, detail: format!("{}: {shapes:?} came out, 1 x 4 x {n} x {n} is wanted", row.name) }
+            })?;
+            if data.iter().any(|p| !p.is_finite()) {
+                return Err(ModelError { code: Code::ModelFailed, detail: format!("{}: the output is not finite", row.name) });
+            }
+            for (plane, part) in planes.iter_mut().zip(data.chunks_exact(n * n)) {
+                for (into, from) in plane.data.chunks_exact_mut(n).zip(part.chunks_exact(n)) {
+                    for x in 0..n {
+                        into[x] += 0.5 * if mirrored { from[n - 1 - x] } else { from[x] };
+                    }
+                }
+            }
+        }
+        let (cx, cy, side) = square;
+        Ok(Self { cx, cy, side, planes })
+    }
+
+    pub fn size(&self) -> usize {
+        self.planes[0].width
+    }
+
+    /// px of the photo for a px of the network.
+    pub fn scale(&self) -> f64 {
+        self.side / self.size() as f64
+    }
+
+    pub fn left(&self) -> f64 {
+        self.cx - self.side / 2.0
+    }
+
+    pub fn top(&self) -> f64 {
+        self.cy - self.side / 2.0
+    }
+
+    pub fn visible(&self) -> &Plane {
+        &self.planes[VISIBLE]
+    }
+
+    pub fn pupil_disc(&self) -> &Plane {
+        &self.planes[PUPIL]
+    }
+
+    pub fn limbus_disc(&self) -> &Plane {
+        &self.planes[LIMBUS]
+    }
+
+    pub fn opening(&self) -> &Plane {
+        &self.planes[OPENING]
+    }
+
+    /// Whether a point of the photo lies between the lids.
+    pub fn is_open(&self, x: f64, y: f64) -> bool {
+        let (u, v) = ((x - self.left()) / self.scale(), (y - self.top()) / self.scale());
+        let n = self.size() as f64;
+        u >= 0.0 && v >= 0.0 && u < n && v < n && self.opening().px(u as usize, v as usize) > OPEN
+    }
+
+    pub fn limbus(&self, photo: &Rgb) -> Option<Ellipse> {
+        self.ellipse(LIMBUS, photo)
+    }
+
+    pub fn pupil(&self, photo: &Rgb) -> Option<Ellipse> {
+        self.ellipse(PUPIL, photo)
+    }
+
+    /// Limbus or pupil, px of the photo. Where the photo ends, the network's region ends too, and that is no edge of the eye: such
+    /// points would press the circle of a half-shown iris into a narrow ellipse that lies wholly on the photo.
+    fn ellipse(&self, channel: usize, photo: &Rgb) -> Option<Ellipse> {
+        let plane = &self.planes[channel];
+        let scale = self.scale();
+        let lies_within = |at: f64, from: f64, photo: usize| {
+            let (low, high) = (-from / scale, (photo as f64 - from) / scale);
+            at > low.max(0.0) + BORDER && at < high.min(plane.width as f64) - BORDER
+        };
+        let mut points = geometry::contour(plane, 0.5);
+        points.retain(|(x, y)| lies_within(*x, self.left(), photo.width) && lies_within(*y, self.top(), photo.height));
+        geometry::fit_ellipse_robust(&points).map(|e| geometry::transform(&e, scale, self.left(), self.top()))
+    }
+
+    /// Centre and radius of the limbus, px of the photo: of the largest component of what is limbus or visible iris. Where nothing
+    /// reaches 0.5 but something stands out, the level follows it down: a faint first look still finds the place to zoom in on.
+    pub fn disc(&self) -> Option<(f64, f64, f64)> {
+        let n = self.size();
+        let data: Vec<f32> = self.limbus_disc().data.iter().zip(&self.visible().data).map(|(a, b)| a.max(*b)).collect();
+        let plane = Plane { width: n, height: n, data };
+        let peak = plane.data.iter().copied().fold(0.0, f32::max);
+        [0.5, peak * 0.6].into_iter().filter(|_| peak > 0.15).find_map(|level| {
+            let found = component(&plane, level);
+            let inside = found.data.iter().enumerate().filter(|(_, v)| **v > 0);
+            let (mut x0, mut x1, mut y0, mut y1, mut area) = (n, 0, n, 0, 0usize);
+            for (i, _) in inside {
+                (x0, x1, y0, y1) = (x0.min(i % n), x1.max(i % n + 1), y0.min(i / n), y1.max(i / n + 1));
+                area += 1;
+            }
+            if area < MIN_PX {
+                return None;
+            }
+            let r = ((x1 - x0).max(y1 - y0) as f64).max(2.0 * (area as f64 / std::f64::consts::PI).sqrt()) / 2.0;
+            let (cx, cy) = ((x0 + x1) as f64 / 2.0, (y0 + y1) as f64 / 2.0);
+            Some((self.left() + cx * self.scale(), self.top() + cy * self.scale(), r * self.scale()))
+        })
+    }
+}
+
+/// The largest component of `plane > level`, holes filled: 255 and 0.
+pub fn component(plane: &Plane, level: f32) -> Gray {
+    let data = plane.data.iter().map(|p| if *p > level { 255 } else { 0 }).collect();
+    let mut found = Gray { width: plane.width, height: plane.height, data };
+    mask::clean(&mut found);
+    found
+}
+
+/// N x N x 3 bytes to 1 x 3 x N x N in the manifest's range and order.
+fn tensor(square: &Rgb, row: &ModelRow, mirrored: bool) -> Tensor {
+    let n = square.width;
+    let [black, white] = row.input.range;
+    let mut data = vec![0.0; 3 * n * n];
+    for (c, plane) in data.chunks_exact_mut(n * n).enumerate() {
+        let from = if row.input.order == Order::Rgb { c } else { 2 - c };
+        for (y, out) in plane.chunks_exact_mut(n).enumerate() {
+            for (x, v) in out.iter_mut().enumerate() {
+                let at = if mirrored { n - 1 - x } else { x };
+                *v = black + (white - black) * f32::from(square.data[(y * n + at) * 3 + from]) / 255.0;
+            }
+        }
+    }
+    Tensor { shape: vec![1, 3, n, n], data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_square_of_the_halves_shows_what_a_square_of_the_photo_shows() {
+        let mut photo = Rgb::new(901, 640);
+        for y in 0..640 {
+            for x in 0..901 {
+                photo.set(x, y, [(x / 4) as u8, (y / 3) as u8, ((x + y) / 8) as u8]);
+            }
+        }
+        let mut levels = Levels::new(&photo);
+        for square in [(450.0, 320.0, 901.0), (300.0, 400.0, 300.0), (500.0, 300.0, 100.0), (700.0, 500.0, 2000.0)] {
+            let (shared, alone) = (levels.square(square, 64, 127), resize::square(&photo, square.0, square.1, square.2, 64, 127));
+            let close = shared.data.iter().zip(&alone.data).filter(|(a, b)| a.abs_diff(**b) <= 2).count();
+            assert!(close * 100 >= shared.data.len() * 97, "{square:?}: {close} of {}", shared.data.len());
+        }
+    }
+}
