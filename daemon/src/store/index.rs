@@ -238,13 +238,15 @@ impl Reader {
     }
 }
 
+/// Without sled's own flusher: the indexer flushes, once it has looked whether the disk has room.
+///
 /// sled's own lock may outlive its last handle by a moment: its threads let go of the file when they end. The state folder's lock is held by
 /// whoever opens an index, so nobody else can have this one.
 fn unlocked(dir: &Path) -> Result<sled::Db, StoreError> {
     let mut tries = (0..LOCK_TRIES).rev();
     loop {
         // sled answers some damage with a panic.
-        let open = AssertUnwindSafe(|| sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).open());
+        let open = AssertUnwindSafe(|| sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open());
         match catch_unwind(open).map_err(|_| StoreError::Index("sled panicked while it opened".into()))? {
             Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") && tries.next().is_some() => {
                 thread::sleep(LOCK_PAUSE)

@@ -11,6 +11,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, SyncSender, TryRecvError, sync_channel},
@@ -22,7 +23,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    StoreError,
+    StoreError, ballast,
     index::{Index, Sum},
     journal::{Op, SnapshotWriter},
     overlay::Overlay,
@@ -50,6 +51,8 @@ pub struct Indexer {
     index: Index,
     overlay: Arc<Overlay>,
     damaged: watch::Sender<bool>,
+    /// sled does not forget a write that failed: on a disk without room the ballast there is given up before it is asked to write.
+    state: PathBuf,
     snapshot: Option<Snapshot>,
     /// Something was applied since the last flush.
     dirty: bool,
@@ -77,9 +80,14 @@ impl Drop for Guard {
 }
 
 /// Starts the thread. It ends at `Close`, or when every sender is gone.
-pub fn spawn(index: Index, overlay: Arc<Overlay>, damaged: watch::Sender<bool>) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
+pub fn spawn(
+    index: Index,
+    overlay: Arc<Overlay>,
+    damaged: watch::Sender<bool>,
+    state: PathBuf,
+) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
     let (orders, queue) = sync_channel(QUEUE);
-    let indexer = Indexer { index, overlay, damaged, snapshot: None, dirty: false };
+    let indexer = Indexer { index, overlay, damaged, state, snapshot: None, dirty: false };
     let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
         let _guard = Guard(indexer.damaged.clone());
         indexer.run(&queue);
@@ -124,6 +132,7 @@ impl Indexer {
 
     fn flush(&mut self) {
         self.dirty = false;
+        ballast::give_up_if_full(&self.state);
         if let Err(e) = self.index.flush() {
             tracing::warn!(error = %e, "the index was not flushed; the next start reads more of the journal");
         }
@@ -134,6 +143,7 @@ impl Indexer {
             return;
         }
         self.dirty = true;
+        ballast::give_up_if_full(&self.state);
         let snapshot = &mut self.snapshot;
         let applied = self.index.apply(lsn, frames.iter().flatten(), |key, old, new| {
             if let Some(s) = snapshot.as_mut().filter(|s| s.at.as_deref().is_none_or(|at| key > at)) {

@@ -220,7 +220,7 @@ fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreErr
     let (events, _) = broadcast::channel(EVENT_BUFFER);
     let (changed, _) = watch::channel(0);
     let (damaged, _) = watch::channel(false);
-    let (indexer, indexing) = indexer::spawn(index, Arc::clone(&overlay), damaged.clone())?;
+    let (indexer, indexing) = indexer::spawn(index, Arc::clone(&overlay), damaged.clone(), options.state.clone())?;
     let view = Arc::new(RwLock::new(view));
     Ok(Committer { options, journal, reader, overlay, indexer, indexing, snapshot: None, view, meta, events, changed, damaged })
 }
