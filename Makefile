@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-pixels bench-priority bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak
+.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak bench-enhance
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -11,9 +11,17 @@ bench:      ## figures: submit latency beside the disk's own
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench submit
 
+bench-scale: ## start, memory, lists and submits of a store with 100,000 finished jobs: make bench-scale ARGS="--finished 1000000"
+	@daemon/scripts/setup.sh
+	@cargo bench --locked --package irisd --bench scale -- $(ARGS)
+
 bench-priority: ## figures: what an interactive job waits for behind fifty others, and the default lane under a flood
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench priority
+
+bench-enhance: ## the enhance stage beside the network's own time, beside Python, and its memory
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench enhance
 
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lamps found and filled in, beside OpenCV on the same pictures. EYES=FOLDER adds a folder of real eyes (see benches/eval.rs).
+# Lamps found and filled in, beside OpenCV on the same pictures. EYES=FOLDER adds a folder of real eyes (as for make eval).
 set -eu
 cd "$(dirname "$0")/../.."
 out=target/reflections

@@ -72,11 +72,10 @@ fn main() -> Result<ExitCode> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the package lies in the repository")?;
     // cargo bench adds --bench.
     let named = std::env::args().skip(1).find(|a| !a.starts_with("--")).or_else(|| std::env::var("EYES_DIR").ok());
-    let folder = named.map_or_else(|| root.join("../shared/eyes/dev"), PathBuf::from);
-    if !folder.join("images").is_dir() {
-        println!("skipped: no photos at {}", folder.display());
+    let Some(folder) = named.map(PathBuf::from).filter(|folder| folder.join("images").is_dir()) else {
+        println!("skipped: no folder with images/ was named (make eval EYES=FOLDER)");
         return Ok(ExitCode::SUCCESS);
-    }
+    };
     let photos = load(&folder)?;
     let classical = photos.iter().map(classical).collect::<Result<Vec<_>>>()?;
     print("classical segmenter", &photos, &classical);

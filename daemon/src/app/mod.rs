@@ -88,11 +88,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     house.draining.send_replace(true);
     tokio::spawn(async { second_signal().await });
     let stop_cameras = tokio::task::spawn_blocking(move || cameras.stop());
+    // Without a store no job can end: waiting would only keep the next process, which mends it, from starting.
+    let (drain, last_tasks) = match why {
+        Why::Damaged => (Duration::ZERO, Duration::from_secs(1)),
+        Why::Asked | Why::Stuck => (2 * parts::DRAIN + Duration::from_secs(1), LAST_TASKS),
+    };
     if !worker.is_finished() {
-        ended("the worker", worker, Instant::now() + 2 * parts::DRAIN + Duration::from_secs(1)).await;
+        ended("the worker", worker, Instant::now() + drain).await;
     }
     house.emptied.send_replace(true);
-    let last = Instant::now() + LAST_TASKS;
+    let last = Instant::now() + last_tasks;
     for (name, task) in deliveries {
         ended(name, task, last).await;
     }

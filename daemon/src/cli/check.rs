@@ -43,12 +43,13 @@ pub(super) fn check(config: Option<&Path>, arguments: &Arguments) -> Ended {
 pub(super) fn models(config: &Config) -> Vec<Problem> {
     let Ok(manifest) = Manifest::load(&config.paths.state, &config.paths.weights) else { return Vec::new() };
     let asked = [
-        ("segment.model", &config.segment.model, ["auto", "classical"], Role::Segmentation),
-        ("enhance.model", &config.enhance.model, ["auto", "lanczos"], Role::Enhancement),
+        ("segment.model", &config.segment.model, &["auto", "classical"][..], Role::Segmentation),
+        ("reflections.method", &config.reflections.method, &["auto", "classical", "off"], Role::Reflections),
+        ("enhance.model", &config.enhance.model, &["auto", "lanczos"], Role::Enhancement),
     ];
     let wrong = asked.into_iter().filter_map(|(key, name, built_in, role)| {
         let rows = manifest.models().iter().filter(|row| row.role == role).map(|row| row.name.as_str());
-        let known: Vec<&str> = built_in.into_iter().chain(rows).collect();
+        let known: Vec<&str> = built_in.iter().copied().chain(rows).collect();
         // An empty name is a problem already.
         let fine = name.is_empty() || known.contains(&name.as_str());
         let message = format!("there is no network {name:?} for {}; write one of {}", role.name(), known.join(", "));

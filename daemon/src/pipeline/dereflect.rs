@@ -34,13 +34,13 @@ pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, engine: &Engine, ste
         facts.method = "radial".into();
     }
     if found.area_px > 0 && !matches!(method, Method::Off) {
-        let original = if matches!(method, Method::Network(_)) { Some(photo.clone()) } else { None };
+        let before = filler::part(photo, &found.map);
         // The lens spreads a lamp's edge over a px or more, and sharpening rings around it.
         let guard = (geometry::radius(&eye.iris.limbus) * EDGE).round().max(1.0) as usize;
         made = fibres::fill(photo, &found.map, &eye.mask, &eye.iris.limbus, eye.iris.pupil.as_ref(), guard);
-        if let (Method::Network(row), Some(original)) = (method, original) {
+        if let Method::Network(row) = method {
             steps.at(0.3)?;
-            match by_network(photo, original, row, eye, engine, steps) {
+            match by_network(photo, &before, row, eye, engine, steps) {
                 Ok((filled, by)) => (made, facts) = (filled, by),
                 Err(Unmade::Halt(halt)) => return Err(halt),
                 Err(Unmade::NoPicture(why)) => {
@@ -86,10 +86,10 @@ fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Method<'a>, Mod
     }
 }
 
-/// `photo`: filled classically, and then by the network where its answer is a picture; `original`: as it came.
+/// `photo`: filled classically, and then by the network where its answer is a picture; `before`: the map's part of it as it came.
 fn by_network(
     photo: &mut Rgb,
-    mut original: Rgb,
+    before: &Rgb,
     row: &ModelRow,
     eye: &Eye,
     engine: &Engine,
@@ -97,8 +97,7 @@ fn by_network(
 ) -> Result<(usize, ReflectionFacts), Unmade> {
     let runs_on = engine.runs_on(&row.name).map_err(|e| Unmade::NoPicture(e.detail))?;
     let runs = Loaded { engine, name: &row.name };
-    let (made, again) = filler::fill(&mut original, photo, &eye.highlights.map, &eye.iris.limbus, (row, &runs, &runs_on), steps)?;
-    *photo = original;
+    let (made, again) = filler::fill(photo, before, &eye.highlights.map, &eye.iris.limbus, (row, &runs, &runs_on), steps)?;
     let (model, model_sha256, provider) = (Some(row.name.clone()), Some(row.sha256), Some(runs_on.provider));
     Ok((made, ReflectionFacts { model, model_sha256, provider, fallback_reason: again, ..facts("network") }))
 }

@@ -42,27 +42,31 @@ struct Square {
     n: usize,
 }
 
-/// Fills `hole` (where it is not 0) in `photo` by the network. `classical`: the same photo, filled classically. Gives the number of
-/// pixels that were made up, and what is to be said of a second try. Errors: a stop; or no picture, and why.
+/// Fills `hole` (where it is not 0) by the network. `photo`: filled classically, and left so where there is no picture; `before`: the hole's
+/// [`part`] of it as it came. Gives the number of pixels that were made up, and what is to be said of a second try. Errors: a stop; or no
+/// picture, and why.
 pub fn fill(
     photo: &mut Rgb,
-    classical: &Rgb,
+    before: &Rgb,
     hole: &Region,
     limbus: &Ellipse,
     (row, runs, runs_on): (&ModelRow, &dyn Runs, &RunsOn),
     steps: &Steps<'_>,
 ) -> Result<(usize, Option<String>), Unmade> {
     let square = Square::around(limbus, row).map_err(Unmade::NoPicture)?;
+    let wanted = square.cut(photo, row.input.padding);
+    let classical = part(photo, hole);
+    paste(photo, hole, before);
     let input = tensor::with_mask(&square.cut(photo, row.input.padding), &square.map(hole), row);
-    let wanted = square.cut(classical, row.input.padding);
+    paste(photo, hole, &classical);
     steps.at(0.4)?;
     let mut tries = Tries::new(runs, runs_on);
-    let answer = match square.judged(tries.first(&input)?, row, &wanted, hole, classical) {
+    let answer = match square.judged(tries.first(&input)?, row, &wanted, hole, photo) {
         Ok(answer) => answer,
         Err(why) => {
             steps.at(0.6)?;
             let answer = tries.again(&input, why)?;
-            square.judged(answer, row, &wanted, hole, classical).map_err(|why| Unmade::NoPicture(format!("{why}, in fp32 too")))?
+            square.judged(answer, row, &wanted, hole, photo).map_err(|why| Unmade::NoPicture(format!("{why}, in fp32 too")))?
         }
     };
     let made: Vec<_> = places(hole, photo).map(|(x, y)| (x, y, square.sample(&answer, x, y))).collect();
@@ -71,6 +75,19 @@ pub fn fill(
     }
     let again = tries.first_failure().map(|why| format!("it was run again in fp32: {why}"));
     Ok((made.len(), again))
+}
+
+/// The part of the photo that the hole's map lies on.
+pub fn part(photo: &Rgb, hole: &Region) -> Rgb {
+    let (width, height) = (photo.width.saturating_sub(hole.x), photo.height.saturating_sub(hole.y));
+    photo.crop(hole.x.min(photo.width), hole.y.min(photo.height), hole.gray.width.min(width), hole.gray.height.min(height))
+}
+
+fn paste(photo: &mut Rgb, hole: &Region, part: &Rgb) {
+    for (r, row) in part.data.chunks_exact((part.width * 3).max(1)).enumerate() {
+        let at = ((hole.y + r) * photo.width + hole.x) * 3;
+        photo.data[at..at + row.len()].copy_from_slice(row);
+    }
 }
 
 /// The pixels of the hole that lie on the photo.
@@ -164,7 +181,11 @@ impl Square {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::manifest::{Manifest, MaskPort};
+    use crate::{
+        inference::manifest::{Manifest, MaskPort},
+        pipeline::fakes::{Seen, on, steps},
+        ports::{Model, ModelError},
+    };
 
     fn row(side: usize) -> ModelRow {
         let manifest = Manifest::load("/nonexistent".as_ref(), "/nonexistent".as_ref()).expect("the built-in one");
@@ -208,5 +229,89 @@ mod tests {
         let mut wrong = row(64);
         wrong.mask = None;
         assert!(Square::around(&geometry::circle(40.0, 33.0, 20.0), &wrong).err().is_some_and(|why| why.contains("[1, 3, 64, 64]")));
+    }
+    /// Does to an image what `answer` says; runs on the CPU, or says that it runs in fp16.
+    struct Fake(fn(usize, &Tensor) -> Vec<f32>, std::cell::Cell<usize>);
+
+    impl Runs for Fake {
+        fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+            let [_, 4, h, w] = input.shape[..] else { panic!("{:?}", input.shape) };
+            let data = (self.0)(self.1.replace(self.1.get() + 1), input);
+            Ok(vec![Tensor { shape: vec![1, 3, h, w], data }])
+        }
+        fn plain(&self) -> Result<Box<dyn Model>, ModelError> {
+            panic!("it runs in fp32 on the CPU already")
+        }
+    }
+
+    /// An iris with a lamp in it: the photo, the map, the photo as it was without the lamp.
+    fn lamp() -> (Rgb, Region, Rgb) {
+        let grain = |x: usize, y: usize| [90 + (x * 7 + y * 3) % 20, 100 + (x * 5 + y * 11) % 20, 110 + (x + y * 13) % 20].map(|v| v as u8);
+        let (mut clean, mut photo) = (Rgb::new(120, 100), Rgb::new(120, 100));
+        let mut gray = Gray::new(40, 40);
+        for y in 0..100 {
+            for x in 0..120 {
+                clean.set(x, y, grain(x, y));
+                let lit = (50..58).contains(&x) && (40..47).contains(&y);
+                photo.set(x, y, if lit { [250; 3] } else { grain(x, y) });
+                if lit {
+                    gray.data[(y - 30) * 40 + x - 40] = 255;
+                }
+            }
+        }
+        (photo, Region { x: 40, y: 30, gray }, clean)
+    }
+
+    fn filled(answer: fn(usize, &Tensor) -> Vec<f32>, side: usize, radius: f64) -> (Rgb, Result<(usize, Option<String>), Unmade>) {
+        let (lit, hole, mut photo) = lamp();
+        let fake = Fake(answer, std::cell::Cell::new(0));
+        let seen = Seen::default();
+        let how = (&row(side), &fake as &dyn Runs, &on("cpu", "fp32"));
+        let result = fill(&mut photo, &part(&lit, &hole), &hole, &geometry::circle(55.0, 45.0, radius), how, &steps(&seen));
+        (photo, result)
+    }
+
+    /// Each value of the image but the masked ones a little brighter, those a middle grey.
+    fn works(_: usize, input: &Tensor) -> Vec<f32> {
+        let px = input.data.len() / 4;
+        (0..3 * px).map(|i| if input.data[3 * px + i % px] > 0.5 { 100.0 / 255.0 } else { input.data[i] + 4.0 / 255.0 }).collect()
+    }
+
+    #[test]
+    fn pixels_under_the_map_are_the_networks_and_every_other_one_stays_bit_for_bit() {
+        for (side, radius) in [(64, 20.0), (0, 20.0), (64, 60.0)] {
+            let (photo, result) = filled(works, side, radius);
+            let (made, again) = result.unwrap_or_else(|_| panic!("it works"));
+            assert_eq!((made, again), (56, None));
+            let (_, hole, before) = lamp();
+            let inside: Vec<_> = places(&hole, &before).collect();
+            for y in 0..100 {
+                for x in 0..120 {
+                    if inside.contains(&(x, y)) {
+                        assert!(photo.px(x, y).iter().all(|v| v.abs_diff(100) <= 8), "{x}, {y}: {:?}", photo.px(x, y));
+                    } else {
+                        assert_eq!(photo.px(x, y), before.px(x, y), "{x}, {y} is not under the map");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_undefined_black_or_still_shows_the_lamp_is_tried_again_and_then_refused_and_the_photo_stays() {
+        let leaves: fn(usize, &Tensor) -> Vec<f32> = |_, input| input.data[..input.data.len() / 4 * 3].to_vec();
+        let undefined: fn(usize, &Tensor) -> Vec<f32> = |_, input| vec![f32::NAN; input.data.len() / 4 * 3];
+        let black: fn(usize, &Tensor) -> Vec<f32> = |_, input| vec![0.0; input.data.len() / 4 * 3];
+        for (answer, word) in [(leaves, "off the surroundings"), (undefined, "not finite"), (black, "black")] {
+            let (photo, result) = filled(answer, 64, 20.0);
+            match result {
+                Err(Unmade::NoPicture(why)) => assert!(why.contains(word) && why.ends_with("in fp32 too"), "{why}"),
+                _ => panic!("{word}: it was taken"),
+            }
+            assert_eq!(photo, lamp().2, "{word}: the classical filling stays");
+        }
+        let (_, result) = filled(|n, input| if n == 0 { vec![f32::NAN; input.data.len() / 4 * 3] } else { works(n, input) }, 64, 20.0);
+        let again = result.unwrap_or_else(|_| panic!("the second try works")).1.expect("it is said");
+        assert!(again.starts_with("it was run again in fp32: its answer is not finite"), "{again}");
     }
 }

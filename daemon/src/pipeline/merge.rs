@@ -24,7 +24,7 @@ use crate::{
         mask::Region,
         merge,
         raster::{Gray, Rgb},
-        register::{self, Shot, Warp},
+        register::{self, SAME_EYE, Shot, Warp},
     },
     inference::Engine,
 };
@@ -34,9 +34,6 @@ pub struct Another {
     pub photo: PathBuf,
     pub sha256: Sha256,
 }
-
-/// From this correlation on it is the same eye (docs/imaging.md: what the same and other eyes reach).
-const SAME_EYE: f64 = 0.4;
 
 /// What came from where.
 pub struct Laid {

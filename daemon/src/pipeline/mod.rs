@@ -29,6 +29,8 @@ use crate::{
 mod dereflect;
 mod enhance;
 pub mod eyenet;
+#[cfg(test)]
+mod fakes;
 mod filler;
 mod gate;
 mod load;

@@ -50,7 +50,7 @@ pub fn take(state: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Before the index is opened: on a disk this full it would not open.
+/// Before the index is opened or written to: on a disk this full it would not open, and would not forget the failed write.
 pub fn give_up_if_full(state: &Path) {
     if free(state) < BYTES / 2 {
         give_up(state);

@@ -280,7 +280,7 @@ impl Committer {
             let _gone = self.indexer.send(Order::Group { lsn, frames });
         }
         // Only now is it known whether another row of the same group needs the bytes.
-        let unused: Vec<Sha256> = effects.blobs.into_iter().filter(|s| !self.view().blobs.contains_key(s)).collect();
+        let unused: Vec<Sha256> = effects.blobs.into_iter().filter(|s| self.view().blob_users(s) == 0).collect();
         let unused = unused.iter().map(|s| self.options.state.join(blobs::blob_name(s)));
         for path in effects.remove.into_iter().chain(unused) {
             if let Err(e) = blobs::remove(&path) {
@@ -400,7 +400,7 @@ impl Tx<'_> {
 
     /// All jobs of a photo, this group's included.
     pub fn jobs_of(&self, photo: PhotoId) -> Result<Vec<Job>, StoreError> {
-        let mut ids = self.view().jobs_of_photo.get(&photo).cloned().unwrap_or_default();
+        let mut ids = self.view().jobs_of_photo(photo);
         ids.extend(self.changed_keys(b'j').filter_map(rows::job_of));
         ids.sort();
         ids.dedup();

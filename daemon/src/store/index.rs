@@ -15,6 +15,8 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use super::{StoreError, journal::Op, overlay::Overlay, record};
@@ -23,6 +25,9 @@ const META: &[u8] = b"!";
 /// sled keeps about this much of the rows in memory; its default of 1 GiB would be the device's. The rows that are asked for again and
 /// again (the queue, the newest jobs) are less than that.
 const CACHE_BYTES: u64 = 8 << 20;
+/// How long sled's own lock may outlive its last handle.
+const LOCK_TRIES: usize = 100;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Rows turned over to a newer format in one batch.
 const UPGRADED_AT_ONCE: usize = 4096;
 
@@ -68,9 +73,7 @@ impl Sum {
 
 impl Index {
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        // sled answers some damage with a panic.
-        let open = AssertUnwindSafe(|| sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).open());
-        let db = catch_unwind(open).map_err(|_| StoreError::Index("sled panicked while it opened".into()))??;
+        let db = unlocked(dir)?;
         let meta = match db.get(META)? {
             None if db.iter().next().is_none() => Meta::default(),
             None => return Err(StoreError::Index("the index has rows but no meta row".into())),
@@ -231,6 +234,24 @@ impl Reader {
     pub fn settle(&self) {
         while !self.overlay.is_empty() {
             std::thread::yield_now();
+        }
+    }
+}
+
+/// Without sled's own flusher: the indexer flushes, once it has looked whether the disk has room.
+///
+/// sled's own lock may outlive its last handle by a moment: its threads let go of the file when they end. The state folder's lock is held by
+/// whoever opens an index, so nobody else can have this one.
+fn unlocked(dir: &Path) -> Result<sled::Db, StoreError> {
+    let mut tries = (0..LOCK_TRIES).rev();
+    loop {
+        // sled answers some damage with a panic.
+        let open = AssertUnwindSafe(|| sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open());
+        match catch_unwind(open).map_err(|_| StoreError::Index("sled panicked while it opened".into()))? {
+            Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") && tries.next().is_some() => {
+                thread::sleep(LOCK_PAUSE)
+            }
+            opened => return Ok(opened?),
         }
     }
 }

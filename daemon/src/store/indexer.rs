@@ -11,17 +11,19 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc,
-        mpsc::{Receiver, RecvError, Sender, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, SyncSender, TryRecvError, sync_channel},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::sync::watch;
 
 use super::{
-    StoreError,
+    StoreError, ballast,
     index::{Index, Sum},
     journal::{Op, SnapshotWriter},
     overlay::Overlay,
@@ -32,6 +34,9 @@ use super::{
 const QUEUE: usize = 64;
 /// Rows of a snapshot that are written in one go: about a millisecond.
 const SLICE: usize = 512;
+/// Once nothing came for this long, sled's buffer is handed to the system: should the process be killed and the journal be lost, the index
+/// alone knows all but the last moment. Under load sled does it by itself every 500 ms.
+const QUIET: Duration = Duration::from_millis(20);
 
 pub enum Order {
     /// Frames that are durable, up to `lsn`.
@@ -46,7 +51,11 @@ pub struct Indexer {
     index: Index,
     overlay: Arc<Overlay>,
     damaged: watch::Sender<bool>,
+    /// sled does not forget a write that failed: on a disk without room the ballast there is given up before it is asked to write.
+    state: PathBuf,
     snapshot: Option<Snapshot>,
+    /// Something was applied since the last flush.
+    dirty: bool,
 }
 
 /// A snapshot that is being written.
@@ -71,9 +80,14 @@ impl Drop for Guard {
 }
 
 /// Starts the thread. It ends at `Close`, or when every sender is gone.
-pub fn spawn(index: Index, overlay: Arc<Overlay>, damaged: watch::Sender<bool>) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
+pub fn spawn(
+    index: Index,
+    overlay: Arc<Overlay>,
+    damaged: watch::Sender<bool>,
+    state: PathBuf,
+) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
     let (orders, queue) = sync_channel(QUEUE);
-    let indexer = Indexer { index, overlay, damaged, snapshot: None };
+    let indexer = Indexer { index, overlay, damaged, state, snapshot: None, dirty: false };
     let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
         let _guard = Guard(indexer.damaged.clone());
         indexer.run(&queue);
@@ -90,6 +104,15 @@ impl Indexer {
                     Err(TryRecvError::Disconnected) => Err(RecvError),
                     Ok(order) => Ok(Some(order)),
                 }
+            } else if self.dirty {
+                match queue.recv_timeout(QUIET) {
+                    Err(RecvTimeoutError::Timeout) => {
+                        self.flush();
+                        continue;
+                    }
+                    Err(RecvTimeoutError::Disconnected) => Err(RecvError),
+                    Ok(order) => Ok(Some(order)),
+                }
             } else {
                 queue.recv().map(Some)
             };
@@ -104,6 +127,12 @@ impl Indexer {
             }
             self.slice();
         }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        self.dirty = false;
+        ballast::give_up_if_full(&self.state);
         if let Err(e) = self.index.flush() {
             tracing::warn!(error = %e, "the index was not flushed; the next start reads more of the journal");
         }
@@ -113,6 +142,8 @@ impl Indexer {
         if *self.damaged.borrow() {
             return;
         }
+        self.dirty = true;
+        ballast::give_up_if_full(&self.state);
         let snapshot = &mut self.snapshot;
         let applied = self.index.apply(lsn, frames.iter().flatten(), |key, old, new| {
             if let Some(s) = snapshot.as_mut().filter(|s| s.at.as_deref().is_none_or(|at| key > at)) {

@@ -153,34 +153,26 @@ impl Store {
     }
 
     pub fn photos(&self, filter: &Filter, page: Page) -> Result<Listed<Photo>, StoreError> {
-        let (ids, total, next) = {
-            let view = self.view();
-            let all = view.photos.iter().rev().filter(|(_, p)| p.passes(filter)).map(|(seq, p)| (*seq, p.id));
-            paged(all, page)
-        };
+        let (ids, total, next) = self.view().list_photos(filter, page);
         let items = ids.into_iter().filter_map(|id| self.photo(id).transpose()).collect::<Result<_, _>>()?;
         Ok(Listed { items, total, next })
     }
 
     pub fn jobs(&self, filter: &Filter, page: Page) -> Result<Listed<Job>, StoreError> {
-        let (ids, total, next) = {
-            let view = self.view();
-            let all = view.jobs.iter().rev().filter(|(_, j)| j.passes(filter)).map(|(seq, j)| (*seq, j.id));
-            paged(all, page)
-        };
+        let (ids, total, next) = self.view().list_jobs(filter, page);
         let items = ids.into_iter().filter_map(|id| self.job(id).transpose()).collect::<Result<_, _>>()?;
         Ok(Listed { items, total, next })
     }
 
     /// Jobs of a photo, oldest first.
     pub fn jobs_of_photo(&self, id: PhotoId) -> Vec<JobId> {
-        self.view().jobs_of_photo.get(&id).cloned().unwrap_or_default()
+        self.view().jobs_of_photo(id)
     }
 
     /// The newest result of this photo that lies here, if a pipeline with this fingerprint made it. A photo has one owner: what others sent,
     /// the same bytes too, is never looked at.
     pub fn earlier_result(&self, photo: PhotoId, made_by: Sha256) -> Result<Option<Job>, StoreError> {
-        let Some(id) = self.view().results.get(&photo).map(|(_, id)| *id) else { return Ok(None) };
+        let Some(id) = self.view().newest_result(photo) else { return Ok(None) };
         let fits = |job: &Job| job.artifacts.as_ref().is_some_and(|a| a.on_disk && a.made_by == Some(made_by));
         Ok(self.job(id)?.filter(fits))
     }
@@ -307,24 +299,4 @@ impl Store {
             drop(lock);
         }
     }
-}
-
-/// One page of rows that come newest first: ids, how many there are in all, and where the next page begins.
-fn paged<I>(all: impl Iterator<Item = (Seq, I)>, page: Page) -> (Vec<I>, usize, Option<Seq>) {
-    let (mut ids, mut total, mut skipped, mut last, mut more) = (Vec::new(), 0, 0, None, false);
-    for (seq, id) in all {
-        total += 1;
-        if page.before.is_some_and(|b| seq >= b) {
-            continue;
-        }
-        if skipped < page.offset {
-            skipped += 1;
-        } else if ids.len() < page.limit {
-            ids.push(id);
-            last = Some(seq);
-        } else {
-            more = true;
-        }
-    }
-    (ids, total, last.filter(|_| more))
 }

@@ -7,7 +7,7 @@
 //!      journal frames after its lsn          whole journal (snapshot, then logs)
 //!              |  (index too old for the journal: set aside, too)
 //!              v
-//!      journal shorter than the index (its end was lost): the index is the truth, snapshot it
+//!      journal shorter than the index (its end was lost): said; the index is the truth, snapshot it
 //!              |
 //!      jobs that ran: crashed -> files that no row names: swept
 //! ```
@@ -116,11 +116,15 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<Opened, Store
     }
     report.journal_damage = replay.damage;
     if index.lsn() + 1 > replay.next_lsn {
-        // A log that lost its end while the index kept it (both verified themselves): write everything down again.
-        tracing::warn!(index = index.lsn(), journal = replay.next_lsn, "the journal ends before the index; a new snapshot is written");
+        // A log that lost its end while the index kept it (both verified themselves): write everything down again. What was acknowledged
+        // last of all may be in neither, so it is said, and blobs that no row names stay.
+        let end = format!("its end, frames {} to {} at least, is missing; the index had what it has", replay.next_lsn, index.lsn());
+        let before = report.journal_damage.take().map(|what| format!("{what}; ")).unwrap_or_default();
+        report.journal_damage = Some(before + &end);
+        journal::mark_damaged(&journal_dir, replay.next_lsn)?;
         journal.skip_to(index.lsn() + 1);
-        journal.snapshot(index.rows())?;
-    } else if report.journal_damage.is_some() {
+    }
+    if report.journal_damage.is_some() {
         journal.snapshot(index.rows())?;
     }
     Ok(Opened { index, journal, view })
@@ -129,11 +133,13 @@ fn open_both(options: &Options, report: &mut OpenReport) -> Result<Opened, Store
 /// Reads every row once: the index is verified, the view filled, and rows of an older format are found and written anew.
 fn load(index: &mut Index, at: Instant, report: &mut OpenReport) -> Result<View, StoreError> {
     let (mut view, mut old) = (View::default(), false);
+    view.load();
     index.load(|key, value| {
         old |= !record::is_newest(value);
         view.apply(Change::put(key, value, at)?);
         Ok(())
     })?;
+    view.loaded();
     if old {
         report.upgraded = index.upgrade()?;
     }
@@ -155,7 +161,10 @@ fn catch_up(index: &mut Index, view: &mut View, journal: &Path, at: Instant) -> 
         let end_of_snapshot = snapshot && ops.is_empty();
         if end_of_snapshot {
             last = lsn - 1;
-        } else if !snapshot {
+            view.loaded();
+        } else if snapshot {
+            view.load();
+        } else {
             last = lsn;
         }
         for op in &ops {
@@ -211,14 +220,15 @@ fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreErr
     let (events, _) = broadcast::channel(EVENT_BUFFER);
     let (changed, _) = watch::channel(0);
     let (damaged, _) = watch::channel(false);
-    let (indexer, indexing) = indexer::spawn(index, Arc::clone(&overlay), damaged.clone())?;
+    let (indexer, indexing) = indexer::spawn(index, Arc::clone(&overlay), damaged.clone(), options.state.clone())?;
     let view = Arc::new(RwLock::new(view));
     Ok(Committer { options, journal, reader, overlay, indexer, indexing, snapshot: None, view, meta, events, changed, damaged })
 }
 
 /// What the last end left undone: jobs that ran, the broker's cursor, keys that expired.
 pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), StoreError> {
-    let running: Vec<JobId> = committer.view().running.iter().copied().collect();
+    let mut running: Vec<JobId> = committer.view().running.iter().copied().collect();
+    running.sort();
     let limit = committer.options.crash_limit;
     let stopping = committer.options.state.join(STOPPING);
     // A second signal, or systemd's patience, ended it: nobody's crash.
@@ -264,7 +274,7 @@ pub fn sweep(committer: &Committer) -> io::Result<()> {
     let state = &committer.options.state;
     let view = committer.view();
     let results: HashSet<PathBuf> =
-        view.jobs.values().filter(|j| j.has_result_here()).map(|j| state.join(blobs::result_name(j.id))).collect();
+        view.jobs.iter().filter(|(_, j)| j.has_result_here()).map(|(_, j)| state.join(blobs::result_name(j.id))).collect();
     for path in blobs::entries(&state.join("results"))? {
         if !results.contains(&path) {
             blobs::remove(&path)?;
@@ -276,7 +286,7 @@ pub fn sweep(committer: &Committer) -> io::Result<()> {
     for folder in blobs::entries(&state.join("blobs"))? {
         for path in blobs::entries(&folder).unwrap_or_default() {
             let sha256 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
-            if sha256.is_some_and(|s| !view.blobs.contains_key(&s)) {
+            if sha256.is_some_and(|s| view.blob_users(&s) == 0) {
                 blobs::remove(&path)?;
             }
         }

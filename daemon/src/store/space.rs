@@ -40,7 +40,7 @@ enum Uploaded {
 impl Store {
     pub fn space(&self) -> Space {
         let free = rustix::fs::statvfs(&self.options.state).map_or(0, |s| s.f_bavail * s.f_frsize);
-        Space { used: self.view().used_bytes, cap: self.options.cap, free, reserve: self.options.reserve }
+        Space { used: self.view().used_bytes(), cap: self.options.cap, free, reserve: self.options.reserve }
     }
 
     /// Whether `bytes` more may come in; makes room where the policy allows it. Asked before any byte is taken.
@@ -88,9 +88,9 @@ impl Store {
 
     /// Evicts the oldest uploaded originals and results, until so many bytes are free or some went; how many went.
     async fn evict(&self, lacking: u64) -> Result<usize, StoreError> {
-        let before = self.view().used_bytes;
+        let before = self.view().used_bytes();
         let (originals, results) = self.evict_some(lacking).await?;
-        let bytes = before.saturating_sub(self.view().used_bytes);
+        let bytes = before.saturating_sub(self.view().used_bytes());
         if originals + results > 0 {
             tracing::info!(originals, results, bytes, "evicted what the bucket has, to make room");
         }
@@ -148,11 +148,8 @@ impl Tx<'_> {
     /// By seq, with bytes: more than are evicted at once, since some may turn out to be needed.
     fn may_be_evicted(&self) -> Vec<(Seq, Uploaded, u64)> {
         let view = self.view();
-        // A blob that a second row needs would stay: nothing is won.
-        let alone = |sha256| view.blobs.get(sha256).copied() == Some(1);
-        let photos = view.photos.iter().filter(|(_, p)| p.uploaded && p.on_disk && alone(&p.sha256));
-        let photos = photos.map(|(seq, p)| (*seq, Uploaded::Original(p.id), p.bytes));
-        let jobs = view.jobs.iter().filter(|(_, j)| j.evictable).map(|(seq, j)| (*seq, Uploaded::Result(j.id), j.result_bytes()));
+        let photos = view.photos.evictable().map(|(seq, p)| (seq, Uploaded::Original(p.id), p.bytes));
+        let jobs = view.jobs.evictable().map(|(seq, j)| (seq, Uploaded::Result(j.id), j.result_bytes()));
         let mut all: Vec<_> = photos.take(8 * EVICT_AT_ONCE).chain(jobs.take(EVICT_AT_ONCE)).collect();
         all.sort_by_key(|(seq, ..)| *seq);
         all

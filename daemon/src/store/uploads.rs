@@ -70,7 +70,7 @@ pub fn queue_original(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError>
 
 /// The row that brings the original to the bucket; made where there is none yet (a bucket that was configured later).
 fn original_upload(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
-    match tx.find_upload(|s| s == Subject::Original(photo.id))? {
+    match tx.find_upload(Subject::Original(photo.id))? {
         Some((seq, _)) => Ok(seq),
         None => queue_original(tx, photo),
     }
@@ -79,26 +79,24 @@ fn original_upload(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
 /// Takes back what was still to be uploaded of a photo and its jobs. A row whose upload may have begun leaves an object behind
 /// that must be deleted: its key is returned.
 pub fn withdraw_uploads(tx: &mut Tx<'_>, photo: &Photo, jobs: &[Job]) -> Result<Vec<String>, StoreError> {
-    let mine = |subject: Subject| match subject {
-        Subject::Original(id) => id == photo.id,
-        Subject::Job(id) => jobs.iter().any(|j| j.id == id),
-        Subject::Deleted => false,
-    };
+    let mine = jobs.iter().map(|j| Subject::Job(j.id)).chain([Subject::Original(photo.id)]);
     let mut keys = Vec::new();
-    while let Some((seq, row)) = tx.find_upload(mine)? {
-        tx.delete(rows::upload(seq));
-        keys.push(row.s3_key);
+    for subject in mine {
+        while let Some((seq, row)) = tx.find_upload(subject)? {
+            tx.delete(rows::upload(seq));
+            keys.push(row.s3_key);
+        }
     }
     Ok(keys)
 }
 
 impl Tx<'_> {
-    /// The oldest upload row about `wanted`, this group's included.
-    pub fn find_upload(&self, wanted: impl Fn(Subject) -> bool) -> Result<Option<(Seq, UploadRecord)>, StoreError> {
-        let mut seqs: Vec<Seq> = self.view().uploads.iter().filter(|(_, u)| wanted(u.subject)).map(|(seq, _)| *seq).collect();
+    /// The oldest upload row about `subject`, this group's included.
+    pub fn find_upload(&self, subject: Subject) -> Result<Option<(Seq, UploadRecord)>, StoreError> {
+        let mut seqs: Vec<Seq> = self.view().uploads_of(subject).collect();
         seqs.extend(self.changed_keys(b'u').filter_map(rows::seq_of));
         for seq in seqs {
-            if let Some(row) = self.get::<UploadRecord>(&rows::upload(seq))?.filter(|u| wanted(u.subject)) {
+            if let Some(row) = self.get::<UploadRecord>(&rows::upload(seq))?.filter(|u| u.subject == subject) {
                 return Ok(Some((seq, row)));
             }
         }

@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../nets/mod.rs"]
+mod nets;
 
 mod api_cameras;
 mod api_doors;
@@ -16,6 +18,7 @@ mod api_tokens;
 mod bad_clients;
 mod bad_photos;
 mod bad_requests;
+mod cache;
 mod checks;
 mod cli;
 mod clock;
@@ -27,6 +30,7 @@ mod journey;
 mod kills;
 mod losses;
 mod mqtt;
+mod networks;
 mod outage;
 mod page;
 mod priority;

@@ -60,8 +60,8 @@ fn a_second_signal_ends_at_once_and_the_job_in_work_did_not_crash() {
     // One death in a row is enough to set a photo aside: this end must not count as one.
     let mut daemon = Daemon::start(&format!("{SLOW}[queue]\ncrash_limit = 1\n"));
     let client = daemon.client();
-    let job = client.submit(&client.photo(&eyes::eye(102, SLOW_SIZE).bytes));
-    let waiting = client.submit(&client.photo(&eyes::small_eye(103)));
+    let [slow, small] = [eyes::eye(102, SLOW_SIZE).bytes, eyes::small_eye(103)].map(|bytes| client.photo(&bytes));
+    let [job, waiting] = [slow, small].map(|photo| client.submit(&photo));
     client.processing(&job);
     daemon.terminate();
     eventually("it is on its way out", SOON, || {

@@ -137,6 +137,11 @@ impl Daemon {
             let process = self.child.as_mut().map(Child::try_wait);
             format!("no `listening` line; the process: {process:?}")
         })?;
+        self.listens(&line)
+    }
+
+    /// Takes address and token after its first line on stdout.
+    pub fn listens(&mut self, line: &str) -> Result<(), String> {
         let base = line.strip_prefix("listening ").ok_or_else(|| format!("the first line on stdout is {line:?}"))?;
         assert!(base.starts_with("http://") || base.starts_with("https://"), "{line:?}");
         self.base = base.trim().trim_end_matches('/').to_owned();

@@ -49,7 +49,7 @@ fn another_eye_of_any_colour_does_not_fit() {
         for b in &eyes[i + 1..] {
             let (ga, gb) = (glare(a), glare(b));
             let found = align(&shot(a, &ga), &shot(b, &gb)).map_or(0.0, |f| f.correlation);
-            assert!(found < 0.3, "{} {}: {found}", a.truth.seed, b.truth.seed);
+            assert!(found < SAME_EYE, "{} {}: {found}", a.truth.seed, b.truth.seed);
         }
     }
 }

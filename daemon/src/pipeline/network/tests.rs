@@ -1,53 +1,18 @@
-//! Tiles through networks that enlarge by repeating pixels, and spoil what a test wants spoilt. (Real ones: `tests/enhance.rs`.)
+//! Tiles through networks that enlarge by repeating pixels, and spoil what a test wants spoilt. (Real ones: `tests/real.rs`.)
 
-use std::{
-    cell::Cell,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use super::*;
 use crate::{
-    domain::{
-        fault::Code,
-        stage::{Stage, StepMs},
-    },
+    domain::fault::Code,
     inference::manifest::Manifest,
-    pipeline::{Stop, Watch},
-    ports::Clock,
+    pipeline::fakes::{Seen, on, steps},
 };
 
-struct Still;
-
-impl Clock for Still {
-    fn now(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
-    }
-    fn mono(&self) -> Duration {
-        Duration::ZERO
-    }
-}
-
-/// Remembers what was reported, and stops at one checkpoint.
-#[derive(Default)]
-struct Seen {
-    done: Mutex<Vec<f32>>,
-    stop_at: Option<usize>,
-}
-
-impl Watch for Seen {
-    fn enter(&self, _: Stage, _: StepMs) -> Result<(), Stop> {
-        Ok(())
-    }
-    fn checkpoint(&self, _: Stage, done: f32) -> Result<(), Stop> {
-        let mut all = self.done.lock().expect("lock");
-        all.push(done);
-        if self.stop_at == Some(all.len() - 1) { Err(Stop) } else { Ok(()) }
-    }
-}
+mod real;
 
 /// What is done to the answer for the n-th tile that a network sees.
 type Spoil = fn(usize, &mut [f32]);
@@ -104,10 +69,6 @@ impl Model for Plain {
     }
 }
 
-fn on(provider: &str, precision: &str) -> RunsOn {
-    RunsOn { provider: provider.into(), precision: precision.into(), reason: None }
-}
-
 fn row() -> ModelRow {
     let manifest = Manifest::load("/nonexistent".as_ref(), "/nonexistent".as_ref()).expect("the built-in one");
     manifest.get("realesr-animevideov3-x4").expect("row").clone()
@@ -119,15 +80,7 @@ fn photo(width: usize, height: usize) -> Rgb {
 
 /// The picture and what the report says of second tries; or how it ended.
 fn run(source: &Rgb, row: &ModelRow, fake: &Fake, runs_on: &RunsOn, seen: &Seen) -> Result<(Vec<u8>, Option<String>), Unmade> {
-    let steps = Steps {
-        watch: seen,
-        clock: &Still,
-        begun: Duration::ZERO,
-        current: None,
-        ms: StepMs::default(),
-        reached: Cell::new(0.0),
-        stood_in: Cell::new(false),
-    };
+    let steps = steps(seen);
     let mut network = Network::new(source, row, fake, runs_on, 96, &steps)?;
     let mut all = Vec::new();
     network.strips(|strip| {
@@ -267,15 +220,7 @@ fn a_network_that_fails_or_gives_another_size_is_no_picture_and_its_words_are_ke
         }
     }
     let (source, row, seen) = (photo(60, 60), row(), Seen::default());
-    let steps = Steps {
-        watch: &seen,
-        clock: &Still,
-        begun: Duration::ZERO,
-        current: None,
-        ms: StepMs::default(),
-        reached: Cell::new(0.0),
-        stood_in: Cell::new(false),
-    };
+    let steps = steps(&seen);
     let small = Tensor { shape: vec![1, 3, 8, 8], data: vec![0.0; 192] };
     for (failing, word) in [(Failing(None), "out of memory"), (Failing(Some(small)), "another size")] {
         let mut network = Network::new(&source, &row, &failing, &on("cuda", "fp32"), 96, &steps).unwrap_or_else(|_| panic!("it fits"));

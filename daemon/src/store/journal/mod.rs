@@ -244,6 +244,13 @@ impl Journal {
     }
 }
 
+/// Notes that frames from this one on are lost without a trace, for [`was_damaged`]: an empty file in the place of a damaged log.
+pub fn mark_damaged(dir: &Path, lsn: u64) -> io::Result<()> {
+    let path = dir.join(format!("{lsn:016x}.{DAMAGED}"));
+    OpenOptions::new().create(true).append(true).open(path)?.sync_all()?;
+    fsync_dir(dir)
+}
+
 /// Whether a damaged log is kept: until somebody has looked at it, nothing that might belong to it is removed.
 pub fn was_damaged(dir: &Path) -> io::Result<bool> {
     Ok(super::blobs::entries(dir)?.iter().any(|p| p.to_string_lossy().ends_with(DAMAGED)))

@@ -72,13 +72,40 @@ async fn a_lost_journal_is_written_again_from_the_index() {
     let dir = tempfile::tempdir().expect("a folder");
     let before = filled(dir.path()).await;
     fs::remove_dir_all(dir.path().join("journal")).expect("removes");
-    let (store, _) = open(dir.path());
+    let (store, report) = open(dir.path());
+    let said = report.journal_damage.expect("the loss is said");
+    assert!(said.contains("frames 1 to "), "{said}");
     assert_eq!(looks(&store), before);
     store.close().await;
     drop(store);
     fs::remove_dir_all(dir.path().join("store")).expect("removes");
-    let (store, _) = open(dir.path());
+    let (store, report) = open(dir.path());
+    assert_eq!(report.journal_damage, None, "it was not mended");
     assert_eq!(looks(&store), before, "the new journal does not hold everything");
+}
+
+/// A photo whose row was in the lost end alone: the blob is the only trace of it, at this start and at every later one.
+#[tokio::test]
+async fn a_journal_that_lost_its_end_is_said_once_and_blobs_that_no_row_names_stay() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let before = filled(dir.path()).await;
+    let (store, _) = open(dir.path());
+    let orphan = store.blob_path(&Sha256([9; 32]));
+    store.close().await;
+    drop(store); // the last handle closes sled's file
+    let log = fs::read_dir(dir.path().join("journal")).expect("lists").next().expect("a log").expect("reads").path();
+    let file = fs::OpenOptions::new().write(true).open(&log).expect("opens");
+    file.set_len(fs::metadata(&log).expect("is there").len() / 2).expect("cuts");
+    fs::create_dir_all(orphan.parent().expect("a folder")).expect("creates");
+    fs::write(&orphan, b"x").expect("writes");
+    for start in 0..3 {
+        let (store, report) = open(dir.path());
+        assert_eq!(report.journal_damage.is_some_and(|what| what.contains("its end")), start == 0);
+        assert_eq!(report.rebuilt, None);
+        assert_eq!(looks(&store), before);
+        assert!(orphan.is_file(), "the only trace of a photo was swept away");
+        store.close().await;
+    }
 }
 
 /// What an interrupted rebuild leaves must be begun again, never believed: photos behind it would be swept away.

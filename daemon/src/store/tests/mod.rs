@@ -4,6 +4,7 @@ mod clock;
 mod damage;
 mod deliveries;
 mod journal_tail;
+mod machine;
 mod model;
 mod retention;
 
