@@ -40,8 +40,8 @@ pub struct Warp {
     pub ty: f64,
 }
 
-/// From this correlation on it is the same eye: shots of one eye reach more than 0.6, drawn eyes of other people less than 0.35.
-pub const SAME_EYE: f64 = 0.4;
+/// From this correlation on it is the same eye: shots of one eye reach more than 0.6, drawn eyes of two people at most 0.42.
+pub const SAME_EYE: f64 = 0.5;
 
 /// How well they lie on each other.
 #[derive(Debug, Clone, Copy)]
