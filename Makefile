@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections eval fmt lint setup torture-kill torture-power torture-disk torture-soak bench-enhance
+.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections bench-gate eval fmt lint setup torture-kill torture-power torture-disk torture-soak bench-enhance
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -26,6 +26,10 @@ bench-enhance: ## the enhance stage beside the network's own time, beside Python
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench eval -- $(EYES)
+
+bench-gate: ## the quality gate's figures on real eyes, ramps of drawn ones, refusals by colour: make bench-gate EYES=/path/to/eyes
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench gate -- $(EYES)
 
 bench-reflections: ## lamps found, filled in and merged away, beside OpenCV 4.13: make bench-reflections EYES=/path/to/eyes
 	@daemon/scripts/setup.sh

@@ -176,10 +176,18 @@ pub struct Quality {
     pub mode: QualityMode,
     /// 0..1, of the segmentation.
     pub min_confidence: f64,
+    /// 0..1, contrast across the limbus, the lesser of left and right.
+    pub min_limbus_edge: f64,
+    /// Part of the pupil's edge within the limbus, 0..1.
+    pub min_pupil_inside: f64,
+    /// 1 - distance of pupil's and limbus' centres / limbus radius, 0..1.
+    pub min_concentricity: f64,
     /// px, limbus diameter.
     pub min_iris_diameter: f64,
     /// %, fine detail / coarse detail of the visible iris at a fixed scale.
     pub min_sharpness: f64,
+    /// How much one direction lacks fine detail, 0..1.
+    pub max_motion: f64,
     /// Mean L* inside the iris, 0..100.
     pub min_lightness: f64,
     pub max_lightness: f64,
@@ -196,6 +204,9 @@ pub struct Quality {
     pub max_pupil_ratio: f64,
     /// Degrees off the camera's axis (from the limbus' axis ratio).
     pub max_gaze: f64,
+    /// 0..1; warns only, and the next.
+    pub min_iris_sclera_contrast: f64,
+    pub min_iris_pupil_contrast: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -394,8 +405,12 @@ impl Default for Quality {
         Self {
             mode: QualityMode::Gate,
             min_confidence: 0.5,
+            min_limbus_edge: 0.05,
+            min_pupil_inside: 0.9,
+            min_concentricity: 0.75,
             min_iris_diameter: 60.0,
             min_sharpness: 20.0,
+            max_motion: 0.5,
             min_lightness: 2.0,
             max_lightness: 75.0,
             max_clipped: 0.15,
@@ -405,6 +420,8 @@ impl Default for Quality {
             min_pupil_ratio: 0.1,
             max_pupil_ratio: 0.8,
             max_gaze: 55.0,
+            min_iris_sclera_contrast: 0.05,
+            min_iris_pupil_contrast: 0.3,
         }
     }
 }

@@ -163,7 +163,7 @@ fn an_iris_that_the_photo_cuts_in_half_keeps_its_circle_and_is_called_cut_off() 
     let Some(engine) = engine(dir.path()) else { return };
     let half = drawn::eye(800, 600).crop(400, 0, 400, 600);
     match run(&half, engine.clone(), dir.path(), |_| ()) {
-        Err(Ended::Fault(fault, _)) => assert_eq!(fault.code, Code::IrisCutOff, "{fault}"),
+        Err(Ended::Refused(refusal, _)) => assert_eq!(refusal.fault.code, Code::IrisCutOff, "{}", refusal.fault),
         other => panic!("{other:?}"),
     }
     let iris = run(&half, engine, dir.path(), |c| c.quality.mode = irisd::config::QualityMode::Report).expect("completes").report.iris;
@@ -184,7 +184,10 @@ fn the_iris_network_is_not_sure_of_pictures_that_are_no_eyes() {
     let stripes = picture(|x, _| [if x % 40 < 20 { 20 } else { 230 }; 3]);
     for (name, rgb) in [("page", page), ("noise", noise), ("stripes", stripes)] {
         match run(&rgb, engine.clone(), dir.path(), |_| ()) {
-            Err(Ended::Fault(fault, _)) => assert!(matches!(fault.code, Code::NoIris | Code::LowConfidence), "{name}: {fault}"),
+            Err(Ended::Refused(refusal, _)) => {
+                let fault = refusal.fault;
+                assert!(matches!(fault.code, Code::NoIris | Code::LowConfidence), "{name}: {fault}");
+            }
             other => panic!("{name}: {other:?}"),
         }
     }

@@ -89,10 +89,17 @@ impl Bench {
         pipeline.run(&input, watch)
     }
     fn fault(&self, pipeline: &Pipeline) -> Code {
-        let ended = self.run(pipeline, &Counting::default()).expect_err("it cannot complete");
-        self.assert_nothing_left();
-        match ended {
-            Ended::Fault(fault, _) => fault.code,
+        match self.run(pipeline, &Counting::default()).expect_err("it cannot complete") {
+            Ended::Fault(fault, _) => {
+                self.assert_nothing_left();
+                fault.code
+            }
+            Ended::Refused(refusal, _) => {
+                assert_eq!(listing(&self.dir.path().join("results")), ["1"], "a picture, and nothing unfinished");
+                assert_eq!(listing(&self.out()), ["annotated.jpg"]);
+                assert_eq!(fs::metadata(self.out().join("annotated.jpg")).expect("picture").len(), refusal.annotated_bytes);
+                refusal.fault.code
+            }
             Ended::Stopped => panic!("nobody stopped it"),
         }
     }
@@ -103,6 +110,12 @@ impl Bench {
     fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&fs::read(self.out().join("report.json")).expect("report")).expect("JSON")
     }
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder).expect("folder").flatten().map(|e| e.file_name().to_string_lossy().into()).collect();
+    names.sort();
+    names
 }
 
 fn weights() -> PathBuf {

@@ -53,7 +53,7 @@ export class JobView {
 
   show(job) {
     this.job = job;
-    const phase = isFinal(job) ? `${job.status} ${job.result_url ? 1 : 0}` : 'running';
+    const phase = isFinal(job) ? `${job.status} ${job.result_url ? 1 : 0} ${job.thumb_url ? 1 : 0}` : 'running';
     const shown = `${job.id} ${phase}`;
     if (shown !== this.shown) {
       this.shown = shown;
@@ -176,9 +176,12 @@ export class JobView {
     const steps = stepStates(job);
     const stopped = steps.indexOf('failed');
     const kind = statusClass(job);
+    // A refused photo is shown with what is wrong marked on it.
+    const marked = job.thumb_url && isOurs(job.thumb_url);
+    const photo = marked ? { class: 'source marked', src: job.thumb_url, alt: t('marked') } : { class: 'source', src: api.photoUrl(job.photo_id), alt: t('original') };
     return [
       el('div', { class: `fault ${kind}` },
-        el('img', { class: 'source', src: api.photoUrl(job.photo_id), alt: t('original') }),
+        el('figure', {}, el('img', photo), marked ? el('figcaption', { class: 'hint' }, t('marks')) : null),
         el('div', {},
           el('p', { class: 'reason' }, job.error_message ?? t('failed')),
           job.suggestion ? el('p', { class: 'suggestion' }, el('strong', {}, `${t('whatToDo')}: `), job.suggestion) : null,

@@ -68,6 +68,8 @@ export const TEXT = {
   slider: 'Slide between the original and the enhanced picture',
   notice: 'Enhanced, not for diagnosis.',
   original: 'The photo that was sent',
+  marked: 'The photo, small, with what is wrong marked on it',
+  marks: 'Light blue: what was found. Red: what is wrong. White dashes: how it should be.',
   noOriginal: 'The original is no longer on this device.',
   noResult: 'The picture cannot be shown just now.',
   elsewhere: 'The full picture is in the clinic’s storage.',

@@ -240,6 +240,12 @@ impl Config {
         f.within("segment.min_coverage", self.segment.min_coverage, 0.0, 1.0);
         for (key, share) in [
             ("quality.min_confidence", q.min_confidence),
+            ("quality.min_limbus_edge", q.min_limbus_edge),
+            ("quality.min_pupil_inside", q.min_pupil_inside),
+            ("quality.min_concentricity", q.min_concentricity),
+            ("quality.max_motion", q.max_motion),
+            ("quality.min_iris_sclera_contrast", q.min_iris_sclera_contrast),
+            ("quality.min_iris_pupil_contrast", q.min_iris_pupil_contrast),
             ("quality.max_clipped", q.max_clipped),
             ("quality.max_glare", q.max_glare),
             ("quality.min_usable_area", q.min_usable_area),

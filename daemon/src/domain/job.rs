@@ -83,6 +83,14 @@ pub struct Artifacts {
     pub made_by: Option<super::ids::Sha256>,
 }
 
+/// What a refused photo left in `results/<job_id>/`: annotated.jpg alone, a small picture that shows why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Annotated {
+    pub bytes: u64,
+    /// It still lies on this device (false once evicted or deleted).
+    pub on_disk: bool,
+}
+
 /// A job row. Status, step and counters change only through [`super::transition::apply`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -108,6 +116,8 @@ pub struct Job {
     pub crashed_step: Option<Stage>,
     pub fault: Option<Fault>,
     pub artifacts: Option<Artifacts>,
+    #[serde(default)]
+    pub annotated: Option<Annotated>,
     pub upload: UploadStatus,
     pub quality: Option<Quality>,
     pub step_ms: StepMs,
@@ -124,6 +134,16 @@ pub struct Job {
 }
 
 impl Job {
+    /// Whatever the job left in its folder is gone from this device.
+    pub fn leave_disk(&mut self) {
+        if let Some(artifacts) = &mut self.artifacts {
+            artifacts.on_disk = false;
+        }
+        if let Some(annotated) = &mut self.annotated {
+            annotated.on_disk = false;
+        }
+    }
+
     pub fn s3_key(&self, ending: &str) -> String {
         format!("processed/{}/{}{ending}", self.user_id, self.id)
     }

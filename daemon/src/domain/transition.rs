@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     event::EventKind,
     fault::{Code, Fault, FaultClass},
-    job::{Artifacts, Job, Status, UploadStatus},
+    job::{Annotated, Artifacts, Job, Status, UploadStatus},
     quality::Quality,
     stage::{Stage, StepMs},
 };
@@ -34,6 +34,16 @@ pub struct Outcome {
     pub step_ms: StepMs,
     pub processing_time_ms: u64,
     pub cached: bool,
+}
+
+/// What the quality gate hands over: why the photo is refused, and the size of the picture that shows it.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// A quality_issue.
+    pub fault: Fault,
+    /// None: no iris was found, there is nothing to measure.
+    pub quality: Option<Quality>,
+    pub annotated_bytes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +65,11 @@ pub enum Command {
         fault: Fault,
         step_ms: StepMs,
         retry_in: Duration,
+    },
+    /// The gate refused the photo; its picture is on disk.
+    Refuse {
+        refusal: Box<Refusal>,
+        step_ms: StepMs,
     },
     Cancel,
     /// The process died while the job ran (seen at the next start). `limit`: deaths in a row in one step.
@@ -139,6 +154,14 @@ pub fn apply(mut job: Job, command: Command, now: Timestamp) -> Result<(Job, Opt
                 finish(&mut job, Failed, Some(fault), now);
                 Some(EventKind::Failed)
             }
+        }
+        Command::Refuse { refusal, step_ms } => {
+            running(&job)?;
+            job.step_ms = step_ms;
+            job.quality = refusal.quality;
+            job.annotated = Some(Annotated { bytes: refusal.annotated_bytes, on_disk: true });
+            finish(&mut job, Failed, Some(refusal.fault), now);
+            Some(EventKind::Failed)
         }
         Command::Cancel => {
             if job.status.is_final() {
@@ -245,6 +268,7 @@ pub(crate) mod tests {
             crashed_step: None,
             fault: None,
             artifacts: None,
+            annotated: None,
             upload: UploadStatus::Off,
             quality: None,
             step_ms: StepMs::default(),
@@ -284,6 +308,18 @@ pub(crate) mod tests {
         let (job, _) = run(pending(), Command::Claim);
         let (job, event) = run(job, fail(Code::NoIris));
         assert_eq!((event, job.status, job.transient_retries), (Some(EventKind::Failed), Status::Failed, 0));
+    }
+
+    #[test]
+    fn a_refusal_ends_the_job_with_its_figures_and_its_picture() {
+        let (job, _) = run(pending(), Command::Claim);
+        let quality = Quality { verdict: crate::domain::quality::Verdict::Fail, metrics: [].into() };
+        let refusal = Box::new(Refusal { fault: Fault::new(Code::TooDark, "test"), quality: Some(quality.clone()), annotated_bytes: 9 });
+        let refuse = Command::Refuse { refusal, step_ms: StepMs::default() };
+        let (job, event) = run(job, refuse.clone());
+        assert_eq!((event, job.status, job.upload), (Some(EventKind::Failed), Status::Failed, UploadStatus::Off));
+        assert_eq!((job.quality.as_ref(), job.annotated), (Some(&quality), Some(Annotated { bytes: 9, on_disk: true })));
+        assert_eq!(apply(job, refuse, at(11)), Err(Refused::NotRunning(Status::Failed)));
     }
 
     #[test]

@@ -53,18 +53,17 @@ pub async fn file(
 
 /// Known names only: nothing of the caller's text becomes part of a path.
 async fn result(api: &Api, job: &Job, name: &str, headers: &HeaderMap) -> ApiResult<Response> {
-    let Some(artifacts) = &job.artifacts else { return Err(ApiError::not_found("result")) };
-    let files = &artifacts.files;
-    let (file, content_type, sha256) = match name {
-        "image.jpg" => ("image.jpg", "image/jpeg", Some(files.image.sha256)),
-        "mask.png" => ("mask.png", "image/png", Some(files.mask.sha256)),
-        "synthetic.png" => ("synthetic.png", "image/png", Some(files.synthetic.sha256)),
-        "report.json" => ("report.json", "application/json", Some(artifacts.report_sha256)),
-        "thumb.jpg" => ("thumb.jpg", "image/jpeg", None),
+    let (file, content_type, sha256) = match (&job.artifacts, name) {
+        (Some(a), "image.jpg") => ("image.jpg", "image/jpeg", Some(a.files.image.sha256)),
+        (Some(a), "mask.png") => ("mask.png", "image/png", Some(a.files.mask.sha256)),
+        (Some(a), "synthetic.png") => ("synthetic.png", "image/png", Some(a.files.synthetic.sha256)),
+        (Some(a), "report.json") => ("report.json", "application/json", Some(a.report_sha256)),
+        (Some(_), "thumb.jpg") => ("thumb.jpg", "image/jpeg", None),
+        (None, "annotated.jpg") if job.annotated.is_some() => ("annotated.jpg", "image/jpeg", None),
         _ => return Err(ApiError::not_found("file")),
     };
     let path = api.store.result_dir(job.id).join(file);
-    // A job writes its folder once and for all, so its id names the thumbnail's bytes too.
+    // A job writes its folder once and for all, so its id names the small pictures' bytes too.
     let etag = sha256.map_or_else(|| format!("{}-thumb", job.id), |s| s.to_string());
     let served = Served { path: &path, content_type, name: format!("{}-{file}", job.id), etag: Some(etag) };
     files::serve(served, headers).await

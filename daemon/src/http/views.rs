@@ -202,6 +202,10 @@ async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {
             links.thumb_url = Some(on_device("thumb.jpg"));
         }
     }
+    // What a refused photo has instead of a result.
+    if job.annotated.is_some_and(|a| a.on_disk) {
+        links.thumb_url = Some(on_device("annotated.jpg"));
+    }
     if let Some(photo) = api.store.photo(job.photo_id)? {
         if photo.on_disk {
             links.original_url = Some(on_device(&format!("original.{}", photo.content_type.extension())));

@@ -1,5 +1,6 @@
 //! Pixels, pure: no I/O beyond byte slices and writers that are handed in, no clock, no store.
 
+pub mod annotate;
 pub mod clahe;
 pub mod decode;
 pub mod detail;

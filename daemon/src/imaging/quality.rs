@@ -4,9 +4,14 @@
 //! All but the geometry is measured on a patch around the iris, shrunk until the limbus is at most 200 px wide: 12 MP cost no more than
 //! 1 MP, and a threshold means the same for each camera. A smaller iris is taken as it is: enlarging would make it look blurred.
 
+mod contrast;
+mod detail;
 mod patch;
 
-use self::patch::Patch;
+use self::{
+    detail::{Bands, Motion},
+    patch::Patch,
+};
 use super::{
     geometry,
     raster::{Gray, Rgb},
@@ -20,12 +25,17 @@ use crate::domain::{
 /// Limits of the gate; what each figure is stands at [`measure`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
-    /// 0..1.
+    /// 0..1, and the next three.
     pub min_confidence: f64,
+    pub min_limbus_edge: f64,
+    pub min_pupil_inside: f64,
+    pub min_concentricity: f64,
     /// px of the photo.
     pub min_iris_diameter: f64,
     /// %.
     pub min_sharpness: f64,
+    /// 0..1.
+    pub max_motion: f64,
     /// L*, 0..100.
     pub min_lightness: f64,
     pub max_lightness: f64,
@@ -38,68 +48,104 @@ pub struct Thresholds {
     pub max_pupil_ratio: f64,
     /// Degrees.
     pub max_gaze: f64,
+    /// 0..1; below these two it is a warning alone, for nobody can change the colour of an eye.
+    pub min_iris_sclera_contrast: f64,
+    pub min_iris_pupil_contrast: f64,
 }
 
-/// Below it iris and sclera can hardly be told apart; a warning alone, for there is nothing that the person could do (ISO/IEC 29794-6
-/// recommends 5 %).
-const MIN_CONTRAST: f64 = 0.05;
+/// A photo and what was found in it.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub photo: &'a Rgb,
+    /// The photo's size, inside from 128 on, and `glare`.
+    pub mask: &'a Gray,
+    pub limbus: &'a Ellipse,
+    pub pupil: Option<&'a Ellipse>,
+    pub glare: &'a Gray,
+    /// 0..1, the segmentation's own.
+    pub confidence: f64,
+}
 
-/// The figures of one photo, and a fault for each gating figure that fails, the most important first.
+/// What the gate says.
+pub struct Judgement {
+    pub quality: Quality,
+    /// One for each code that fails, the most important first.
+    pub faults: Vec<Fault>,
+    /// Where the camera or the eye moved, degrees counter-clockwise from the horizontal, -90..90; None: too little iris to tell.
+    pub motion_deg: Option<f64>,
+}
+
+/// The figures of one photo, each against its limit.
 ///
 /// | name | is |
 /// |---|---|
-/// | `confidence` | the segmentation's own, 0..1 |
+/// | `confidence` | the segmentation's own, 0..1: the network's is a product of how sure, round and clear its answer is and how well two looks agree |
+/// | `limbus_edge` | brighter outside than inside, on the left and on the right: see `Patch::limbus_edge`; absent where neither is seen |
+/// | `pupil_inside` | part of the pupil's edge that lies within the limbus; absent, as the next and `pupil_ratio`, where no pupil was seen |
+/// | `concentricity` | 1 - distance of the two centres / limbus radius (ISO/IEC 29794-6, "iris pupil concentricity") |
 /// | `inside` | part of the limbus' area that lies on the photo ("margin adequacy") |
 /// | `iris_diameter` | of the circle of the limbus' area, px of the photo |
 /// | `lightness`, `overexposed` | mean L* of the iris without pupil and glare, against the lower and the upper limit |
 /// | `clipped` | share of these pixels with two channels at 250 or above: their texture is lost |
-/// | `sharpness` | fine detail / coarse detail of the visible limbus, percent: see `Patch::sharpness` |
+/// | `motion` | how much one direction lacks fine detail: see `Bands::motion`; absent where too little iris is seen |
+/// | `sharpness` | fine detail / coarse detail of the visible limbus, percent: see `Bands::sharpness` |
 /// | `usable_area` | visible iris without glare / whole iris (limbus less pupil): lids, lashes, glare ("usable iris area") |
 /// | `glare_share` | glare / visible iris with pupil |
-/// | `pupil_ratio` | pupil radius / limbus radius ("pupil iris ratio"); absent where no pupil was seen |
+/// | `pupil_ratio` | pupil radius / limbus radius ("pupil iris ratio") |
 /// | `gaze` | angle off the camera's axis of a circle that looks like this limbus: acos(ry / rx), degrees |
-/// | `iris_sclera_contrast` | (sclera - iris) / (sclera + iris - 2 pupil), luma; warns only; absent where no sclera was seen |
-///
-/// `mask` and `glare`: the photo's size, inside from 128 on. `confidence`: 0..1.
-pub fn measure(
-    photo: &Rgb,
-    mask: &Gray,
-    limbus: &Ellipse,
-    pupil: Option<&Ellipse>,
-    glare: &Gray,
-    confidence: f64,
-    t: &Thresholds,
-) -> (Quality, Vec<Fault>) {
-    let patch = Patch::new(photo, mask, limbus, pupil, glare);
+/// | `iris_sclera_contrast` | see `Patch::sclera_contrast`; warns only; absent where no sclera was seen |
+/// | `iris_pupil_contrast` | see `Patch::pupil_contrast`; warns only; absent where no pupil was seen |
+pub fn measure(seen: &Seen<'_>, t: &Thresholds) -> Judgement {
+    let Seen { photo, limbus, pupil, confidence, .. } = *seen;
+    let patch = Patch::new(seen);
     let mut sheet = Sheet::default();
     sheet.at_least("confidence", "ratio", confidence, t.min_confidence, Code::LowConfidence);
+    if let Some(edge) = patch.limbus_edge() {
+        sheet.at_least("limbus_edge", "ratio", edge, t.min_limbus_edge, Code::LowConfidence);
+    }
+    let radius = geometry::radius(limbus).max(1e-9);
+    if let Some(pupil) = pupil {
+        let edge = geometry::polygon(pupil, 64);
+        let within = edge.iter().filter(|(x, y)| geometry::contains(limbus, *x, *y)).count();
+        sheet.at_least("pupil_inside", "ratio", within as f64 / edge.len() as f64, t.min_pupil_inside, Code::LowConfidence);
+        let apart = (pupil.cx - limbus.cx).hypot(pupil.cy - limbus.cy) / radius;
+        sheet.at_least("concentricity", "ratio", 1.0 - apart.min(1.0), t.min_concentricity, Code::LowConfidence);
+    }
     sheet.at_least("inside", "ratio", geometry::share_inside(limbus, photo.width, photo.height), t.min_inside, Code::IrisCutOff);
     sheet.at_least("iris_diameter", "px", 2.0 * geometry::radius(limbus), t.min_iris_diameter, Code::IrisTooSmall);
     let lightness = patch.lightness();
     sheet.at_least("lightness", "L*", lightness, t.min_lightness, Code::TooDark);
     sheet.at_most("overexposed", "L*", lightness, t.max_lightness, Code::TooBright);
     sheet.at_most("clipped", "ratio", patch.clipped(), t.max_clipped, Code::TooBright);
-    sheet.at_least("sharpness", "%", patch.sharpness(), t.min_sharpness, Code::TooBlurred);
+    let bands = Bands::of(&patch);
+    let motion = bands.motion(&patch);
+    if let Some(Motion { share, .. }) = motion {
+        sheet.at_most("motion", "ratio", share, t.max_motion, Code::MotionBlurred);
+    }
+    sheet.at_least("sharpness", "%", bands.sharpness(&patch), t.min_sharpness, Code::TooBlurred);
     sheet.at_least("usable_area", "ratio", patch.usable_area(), t.min_usable_area, Code::IrisCovered);
     sheet.at_most("glare_share", "ratio", patch.glare_share(), t.max_glare, Code::TooMuchGlare);
     if let Some(pupil) = pupil {
-        let ratio = geometry::radius(pupil) / geometry::radius(limbus).max(1e-9);
+        let ratio = geometry::radius(pupil) / radius;
         let nearest = if ratio < t.min_pupil_ratio { t.min_pupil_ratio } else { t.max_pupil_ratio };
-        sheet.add(
-            "pupil_ratio",
-            "ratio",
-            ratio,
-            nearest,
-            (t.min_pupil_ratio..=t.max_pupil_ratio).contains(&ratio),
-            Some(Code::PupilOutOfRange),
-        );
+        let pass = (t.min_pupil_ratio..=t.max_pupil_ratio).contains(&ratio);
+        sheet.add("pupil_ratio", "ratio", ratio, nearest, pass, Some(Code::PupilOutOfRange));
     }
     let (long, short) = (limbus.rx.max(limbus.ry), limbus.rx.min(limbus.ry));
     sheet.at_most("gaze", "deg", (short / long.max(1e-9)).clamp(0.0, 1.0).acos().to_degrees(), t.max_gaze, Code::GazeOff);
     if let Some(contrast) = patch.sclera_contrast() {
-        sheet.add("iris_sclera_contrast", "ratio", contrast, MIN_CONTRAST, contrast >= MIN_CONTRAST, None);
+        sheet.warn_below("iris_sclera_contrast", contrast, t.min_iris_sclera_contrast);
     }
-    sheet.verdict()
+    if let Some(contrast) = patch.pupil_contrast() {
+        sheet.warn_below("iris_pupil_contrast", contrast, t.min_iris_pupil_contrast);
+    }
+    let (quality, faults) = sheet.verdict();
+    Judgement { quality, faults, motion_deg: motion.map(|m| m.angle_deg) }
+}
+
+/// Two channels at the end of their scale, as `clipped` counts them.
+pub fn is_burnt(rgb: [u8; 3]) -> bool {
+    patch::is_burnt(rgb.map(f32::from))
 }
 
 /// Figures as they come in, in order of importance.
@@ -116,6 +162,10 @@ impl Sheet {
 
     fn at_most(&mut self, name: &str, unit: &str, value: f64, threshold: f64, code: Code) {
         self.add(name, unit, value, threshold, value <= threshold, Some(code));
+    }
+
+    fn warn_below(&mut self, name: &str, value: f64, threshold: f64) {
+        self.add(name, "ratio", value, threshold, value >= threshold, None);
     }
 
     /// Without a code a figure only warns. One fault a code: a photo that is too bright twice is too bright.
@@ -139,14 +189,18 @@ impl Sheet {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::imaging::{geometry::circle, mask};
 
-    const T: Thresholds = Thresholds {
+    pub const T: Thresholds = Thresholds {
         min_confidence: 0.5,
+        min_limbus_edge: 0.05,
+        min_pupil_inside: 0.9,
+        min_concentricity: 0.75,
         min_iris_diameter: 60.0,
         min_sharpness: 20.0,
+        max_motion: 0.5,
         min_lightness: 2.0,
         max_lightness: 75.0,
         max_clipped: 0.15,
@@ -156,6 +210,8 @@ mod tests {
         min_pupil_ratio: 0.1,
         max_pupil_ratio: 0.8,
         max_gaze: 55.0,
+        min_iris_sclera_contrast: 0.05,
+        min_iris_pupil_contrast: 0.3,
     };
 
     /// An eye at (cx, 150) with a limbus of 100 px radius on 400 x 300 px, rays of a few px, edges `soft` px wide.
@@ -176,16 +232,19 @@ mod tests {
     }
 
     fn codes(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray, glare: &Gray) -> Vec<Code> {
-        measure(photo, mask, limbus, pupil, glare, 0.9, &T).1.iter().map(|f| f.code).collect()
+        let seen = Seen { photo, mask, limbus, pupil, glare, confidence: 0.9 };
+        measure(&seen, &T).faults.iter().map(|f| f.code).collect()
     }
 
     #[test]
     fn plain_eyes_pass_from_nearly_black_to_pale() {
         for iris in [24.0, 60.0, 150.0] {
             let (photo, limbus, pupil, mask) = eye(200.0, iris, 1.0);
-            let (quality, faults) = measure(&photo, &mask, &limbus, Some(&pupil), &Gray::new(400, 300), 0.9, &T);
-            assert_eq!((faults, quality.verdict), (vec![], Verdict::Pass), "{iris}: {:?}", quality.metrics);
-            assert_eq!(quality.metrics.len(), 12);
+            let glare = Gray::new(400, 300);
+            let seen = Seen { photo: &photo, mask: &mask, limbus: &limbus, pupil: Some(&pupil), glare: &glare, confidence: 0.9 };
+            let Judgement { quality, faults, .. } = measure(&seen, &T);
+            assert_eq!(faults, [], "{iris}: {:?}", quality.metrics);
+            assert_eq!(quality.metrics.len(), 17);
         }
     }
 
@@ -214,7 +273,9 @@ mod tests {
     fn a_limbus_off_the_photo_or_of_no_size_gives_figures_and_no_panic() {
         let (photo, _, _, mask) = eye(200.0, 60.0, 1.0);
         for e in [circle(-900.0, 20.0, 40.0), circle(200.0, 150.0, 0.0), circle(200.0, 150.0, 5000.0)] {
-            let (quality, faults) = measure(&photo, &mask, &e, None, &Gray::new(400, 300), 0.2, &T);
+            let glare = Gray::new(400, 300);
+            let seen = Seen { photo: &photo, mask: &mask, limbus: &e, pupil: None, glare: &glare, confidence: 0.2 };
+            let Judgement { quality, faults, .. } = measure(&seen, &T);
             assert!(quality.metrics.values().all(|m| m.value.is_finite()) && faults[0].code == Code::LowConfidence);
         }
     }

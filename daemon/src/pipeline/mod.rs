@@ -2,12 +2,12 @@
 //!
 //! ```text
 //!   original --load--> upright photo --segment--> mask, limbus, pupil, quality --reflections--> cleaned photo
-//!                                        | gate: a quality_issue ends here
+//!                                        | gate: a quality_issue ends here, <out> holds annotated.jpg alone
 //!   <out> <--save, rename-- <out>.tmp <--enhance: rows, as they are made, into image.jpg--
 //! ```
 //!
 //! Invariants: the original is only read; a folder with its final name is complete and on the platter; a run that ends any other way
-//! than in [`Done`] leaves nothing behind (what a killed process leaves, `<out>.tmp`, the next run of the job removes). Synchronous:
+//! than in [`Done`] or [`Ended::Refused`] leaves nothing behind (what a killed process leaves, `<out>.tmp`, the next run of the job removes). Synchronous:
 //! it lives on a worker's OS thread. No picture of the result's size is held: it is made and encoded row by row.
 
 use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
@@ -20,7 +20,7 @@ use crate::{
         photo::Source,
         report::{NOTICE, Report, ReportFiles, SCHEMA},
         stage::{Stage, StepMs},
-        transition::Outcome,
+        transition::{Outcome, Refusal},
     },
     inference::Engine,
     ports::{Clock, ModelError},
@@ -53,7 +53,7 @@ pub struct Input {
     pub photo: PathBuf,
     pub sha256: Sha256,
     pub source: Source,
-    /// Where image.jpg, mask.png, synthetic.png, thumb.jpg and report.json go. Filled as `<out>.tmp`, fsynced, then renamed: a
+    /// Where image.jpg, mask.png, synthetic.png, thumb.jpg and report.json go, or annotated.jpg of a refused photo. Filled as `<out>.tmp`, fsynced, then renamed: a
     /// folder with its final name is complete. One that is there already is replaced.
     pub out: PathBuf,
 }
@@ -78,6 +78,8 @@ pub trait Watch: Sync {
 #[derive(Debug)]
 pub enum Ended {
     Fault(Box<Fault>, StepMs),
+    /// The gate refused the photo; `<out>` holds annotated.jpg.
+    Refused(Box<Refusal>, StepMs),
     Stopped,
 }
 
@@ -123,6 +125,7 @@ impl Pipeline {
         self.stages(input, others, &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
             Halt::Fault(fault) => Ended::Fault(Box::new(fault), steps.finished()),
+            Halt::Refused(refusal) => Ended::Refused(refusal, steps.finished()),
         })
     }
 
@@ -133,7 +136,13 @@ impl Pipeline {
         steps.enter(Stage::Segment)?;
         let seen = segment::see(&photo, &self.settings, &self.engine, steps)?;
         let laid = merge::run(&mut photo, &seen, others, &self.settings, &self.engine, steps)?;
-        let eye = segment::verdict(&photo, seen, &self.settings, steps)?;
+        let eye = match segment::verdict(&photo, seen, &self.settings, steps)? {
+            segment::Verdict::Good(eye) => eye,
+            segment::Verdict::Refused { fault, quality, picture } => {
+                let annotated_bytes = save::refused(&input.out, &picture)?;
+                return Err(Halt::Refused(Box::new(Refusal { fault, quality, annotated_bytes })));
+            }
+        };
 
         steps.enter(Stage::Reflections)?;
         let cleaned = dereflect::run(&mut photo, &eye, &self.settings, &self.engine, steps)?;
@@ -197,6 +206,8 @@ impl Pipeline {
 enum Halt {
     Stop,
     Fault(Fault),
+    /// The gate's no, its picture saved.
+    Refused(Box<Refusal>),
 }
 
 impl From<Stop> for Halt {

@@ -21,6 +21,7 @@ use crate::{
 };
 
 const ENDINGS: [&str; 3] = [".jpg", ".mask.png", ".report.json"];
+const ANNOTATED: &str = ".annotated.jpg";
 
 /// One line of `process --json`.
 #[derive(Debug, Serialize)]
@@ -34,12 +35,33 @@ struct Line<'a> {
     files: Option<Files>,
 }
 
-/// NAME.jpg, NAME.mask.png, NAME.report.json in `--out`.
-#[derive(Debug, Serialize)]
-struct Files {
+/// What lies in `--out` afterwards.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum Files {
+    /// NAME.jpg, NAME.mask.png, NAME.report.json.
+    Made { image: PathBuf, mask: PathBuf, report: PathBuf },
+    /// NAME.annotated.jpg: the photo, small, and what is wrong with it.
+    Refused { annotated: PathBuf },
+}
+
+/// Why there is no result; the picture of a refused photo.
+struct Unmade {
+    fault: Fault,
+    annotated: Option<PathBuf>,
+}
+
+impl From<Fault> for Unmade {
+    fn from(fault: Fault) -> Self {
+        Self { fault, annotated: None }
+    }
+}
+
+/// The image, all files, and the report.
+struct Made {
     image: PathBuf,
-    mask: PathBuf,
-    report: PathBuf,
+    files: Files,
+    report: Report,
 }
 
 /// Nobody stops a command but by ending it.
@@ -72,7 +94,7 @@ fn process_each(groups: &[&[PathBuf]], out: &Path, json: bool, pipeline: &Pipeli
     let place = made(out).map_err(|e| io::Error::new(e.kind(), format!("results cannot be written to {}: {e}", out.display())))?;
     let originals: HashSet<PathBuf> = groups.iter().flat_map(|g| g.iter()).filter_map(|p| p.canonicalize().ok()).collect();
     // An original is never touched, also where `out` is the folder it lies in.
-    let is_original = |name: &str| ENDINGS.iter().any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
+    let is_original = |name: &str| ENDINGS.iter().chain([&ANNOTATED]).any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
     let mut taken = HashSet::new();
     let mut all = true;
     for group in groups {
@@ -85,23 +107,26 @@ fn process_each(groups: &[&[PathBuf]], out: &Path, json: bool, pipeline: &Pipeli
     Ok(all)
 }
 
-fn say(photo: &Path, result: &Result<(Files, Report), Fault>, json: bool, stdout: &mut dyn Write) -> io::Result<()> {
+fn say(photo: &Path, result: &Result<Made, Unmade>, json: bool, stdout: &mut dyn Write) -> io::Result<()> {
     if json {
         serde_json::to_writer(&mut *stdout, &line(photo, result))?;
         writeln!(stdout)?;
         return stdout.flush();
     }
     match result {
-        Ok((files, report)) => {
+        Ok(Made { image, report, .. }) => {
             let iris = &report.iris;
             let facts = format!("iris {:.1} %, confidence {:.2}, {}", 100.0 * iris.coverage, iris.confidence, iris.method);
-            writeln!(stdout, "{}: {} ({facts}; {} ms)", photo.display(), files.image.display(), report.processing_time_ms)?;
+            writeln!(stdout, "{}: {} ({facts}; {} ms)", photo.display(), image.display(), report.processing_time_ms)?;
             for (n, other) in report.merge.iter().flat_map(|m| &m.photos).enumerate().skip(1) {
                 writeln!(stdout, "  photo {}: {} px under the lamps of the first", n + 1, other.px)?;
             }
             report.warnings.iter().try_for_each(|w| writeln!(stdout, "  note: {w}"))?;
         }
-        Err(fault) => writeln!(stdout, "{}: {} {}", photo.display(), fault.message, fault.suggestion)?,
+        Err(Unmade { fault, annotated }) => {
+            writeln!(stdout, "{}: {} {}", photo.display(), fault.message, fault.suggestion)?;
+            annotated.iter().try_for_each(|picture| writeln!(stdout, "  shown in {}", picture.display()))?;
+        }
     }
     stdout.flush()
 }
@@ -119,9 +144,12 @@ fn work_folder(out: &Path) -> PathBuf {
     out.join(format!(".irisd-process-{}", std::process::id()))
 }
 
-fn line<'a>(photo: &'a Path, result: &Result<(Files, Report), Fault>) -> Line<'a> {
-    let fault = result.as_ref().err();
-    let files = result.as_ref().ok().map(|(f, _)| Files { image: f.image.clone(), mask: f.mask.clone(), report: f.report.clone() });
+fn line<'a>(photo: &'a Path, result: &Result<Made, Unmade>) -> Line<'a> {
+    let fault = result.as_ref().err().map(|u| &u.fault);
+    let files = match result {
+        Ok(made) => Some(made.files.clone()),
+        Err(unmade) => unmade.annotated.clone().map(|annotated| Files::Refused { annotated }),
+    };
     Line {
         photo,
         status: if fault.is_none() { "completed" } else { "failed" },
@@ -153,7 +181,7 @@ pub fn unreadable(photo: &Path, e: &io::Error) -> Fault {
     fault
 }
 
-fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipeline) -> Result<(Files, Report), Fault> {
+fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipeline) -> Result<Made, Unmade> {
     let sha256 = hash(photo).map_err(|e| unreadable(photo, &e))?;
     let work = work_folder(out);
     let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
@@ -162,21 +190,29 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
         Ok(Another { photo: photo.clone(), sha256 })
     });
     let others = others.collect::<Result<Vec<_>, Fault>>()?;
-    let done = pipeline.merge(&input, &others, &Alone).map_err(|ended| match ended {
-        Ended::Fault(fault, _) => *fault,
-        Ended::Stopped => Fault::new(Code::Internal, "the run was stopped"),
-    })?;
-    let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
-    let files = Files { image, mask, report };
-    let bring = || -> io::Result<()> {
-        fs::rename(work.join("mask.png"), &files.mask)?;
-        fs::rename(work.join("report.json"), &files.report)?;
-        fs::rename(work.join("image.jpg"), &files.image)?; // last: whoever waits for the picture finds the others
-        fs::remove_dir_all(&work)?;
-        File::open(out)?.sync_all()
+    let bring = |files: &[(&str, &Path)]| -> Result<(), Fault> {
+        let bring = || -> io::Result<()> {
+            files.iter().try_for_each(|(from, to)| fs::rename(work.join(from), to))?;
+            fs::remove_dir_all(&work)?;
+            File::open(out)?.sync_all()
+        };
+        bring().map_err(|e| super::save::fault(out, &e))
     };
-    bring().map_err(|e| super::save::fault(out, &e))?;
-    Ok((files, done.report))
+    match pipeline.merge(&input, &others, &Alone) {
+        Ok(done) => {
+            let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
+            // The image last: whoever waits for the picture finds the others.
+            bring(&[("mask.png", &mask), ("report.json", &report), ("image.jpg", &image)])?;
+            Ok(Made { image: image.clone(), files: Files::Made { image, mask, report }, report: done.report })
+        }
+        Err(Ended::Refused(refusal, _)) => {
+            let annotated = out.join(format!("{name}{ANNOTATED}"));
+            bring(&[("annotated.jpg", &annotated)])?;
+            Err(Unmade { fault: refusal.fault, annotated: Some(annotated) })
+        }
+        Err(Ended::Fault(fault, _)) => Err(Unmade::from(*fault)),
+        Err(Ended::Stopped) => Err(Unmade::from(Fault::new(Code::Internal, "the run was stopped"))),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Step 5, and the folder that enhance and save fill: a result is there whole, or not at all.
 //!
 //! Constraints: a folder `<out>` is complete and on the platter; a run that fails, is stopped or dies leaves no `<out>`.
-//! Format: image.jpg, mask.png, synthetic.png, thumb.jpg, report.json.
+//! Format: image.jpg, mask.png, synthetic.png, thumb.jpg, report.json; of a refused photo annotated.jpg alone.
 //! Operation: everything goes into `<out>.tmp`, each file fsynced as it is closed; then the folder is fsynced, an older `<out>` removed,
 //! the folder renamed, its parent fsynced. Dropped before that, the folder is removed. A `<out>.tmp` that a killed process left is
 //! removed when the job runs again.
@@ -32,9 +32,9 @@ use crate::{
     },
 };
 
-/// Quality of image.jpg and thumb.jpg, 1..=100.
+/// Quality of image.jpg, thumb.jpg and annotated.jpg, 1..=100.
 pub const JPEG_QUALITY: u8 = 95;
-/// Longest side of thumb.jpg, px.
+/// Longest side of thumb.jpg and annotated.jpg, px.
 pub const THUMB_PX: usize = 320;
 /// Rows of the result between two checkpoints: about 10 ms of work at 4,000 px a row.
 const CHECKPOINT_ROWS: usize = 64;
@@ -300,6 +300,14 @@ pub fn synthetic(folder: &Folder, made_up: &Region, crop: Rect, scale: u32, step
 /// thumb.jpg.
 pub fn thumb(folder: &Folder, thumb: &Rgb) -> Result<(), Halt> {
     folder.write("thumb.jpg", |out| out.write_all(&encode::jpeg_bytes(thumb, JPEG_QUALITY))).map(|_| ())
+}
+
+/// `<out>` with annotated.jpg alone. Gives its bytes.
+pub fn refused(out: &Path, picture: &Rgb) -> Result<u64, Halt> {
+    let folder = Folder::create(out)?;
+    let (_, bytes) = folder.write("annotated.jpg", |out| out.write_all(&encode::jpeg_bytes(picture, JPEG_QUALITY)))?;
+    folder.finish()?;
+    Ok(bytes)
 }
 
 /// report.json, which names the hashes of the others and therefore comes last. Gives its own sha256 and bytes.

@@ -1,17 +1,18 @@
 //! Step 2: where the iris is, by the network or the classical segmenter, and whether the photo is good enough.
 
-use super::{Halt, Settings, Steps, eyenet};
+use super::{Halt, Settings, Steps, Stop, eyenet, save::THUMB_PX};
 use crate::{
     domain::{
         fault::{Code, Fault},
-        quality::{Metric, Quality, Verdict},
+        quality::{self, Metric, Quality},
         report::{Ellipse, IrisFacts},
     },
     imaging::{
+        annotate::{self, Refusal},
         geometry,
         highlights::{self, Highlights},
         mask::{self, Region},
-        quality,
+        quality as gate,
         raster::{Gray, Rgb},
         segment,
     },
@@ -63,14 +64,34 @@ pub fn see(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>)
     Ok(seen)
 }
 
-/// Whether what was seen is good enough. Errors: NoIris and the codes of the quality gate, where the gate is on.
-pub fn verdict(photo: &Rgb, seen: Seen, settings: &Settings, steps: &Steps<'_>) -> Result<Eye, Halt> {
+/// Whether what was seen is good enough.
+pub enum Verdict {
+    Good(Box<Eye>),
+    /// Only where the gate is on: NoIris or a code of the quality gate.
+    Refused {
+        fault: Fault,
+        /// None: there was nothing to measure.
+        quality: Option<Quality>,
+        /// The photo, small, with marks; longest side [`THUMB_PX`].
+        picture: Rgb,
+    },
+}
+
+pub fn verdict(photo: &Rgb, seen: Seen, settings: &Settings, steps: &Steps<'_>) -> Result<Verdict, Stop> {
     let warnings = seen.warnings;
     match seen.found {
         Some(found) => judge(photo, found, seen.by, settings, warnings, steps),
-        None if settings.gate => Err(Fault::new(Code::NoIris, format!("nothing like an iris, looked for by {}", seen.by.method)).into()),
-        None => Ok(nothing(photo, seen.by, settings, warnings)),
+        None if settings.gate => {
+            let fault = Fault::new(Code::NoIris, format!("nothing like an iris, looked for by {}", seen.by.method));
+            let picture = annotate::draw(photo, None, &refusal(fault.code, None, settings), THUMB_PX);
+            Ok(Verdict::Refused { fault, quality: None, picture })
+        }
+        None => Ok(Verdict::Good(Box::new(nothing(photo, seen.by, settings, warnings)))),
     }
+}
+
+fn refusal(code: Code, motion_deg: Option<f64>, settings: &Settings) -> Refusal<'_> {
+    Refusal { code, motion_deg, min_coverage: settings.min_coverage, thresholds: &settings.thresholds }
 }
 
 /// Which network the configuration asks for.
@@ -144,38 +165,31 @@ fn rounded(e: &Ellipse) -> Ellipse {
 }
 
 /// Coverage, then the quality gate: the first fault ends the job, or all become warnings.
-fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: Vec<String>, steps: &Steps<'_>) -> Result<Eye, Halt> {
+fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: Vec<String>, steps: &Steps<'_>) -> Result<Verdict, Stop> {
     let Found { mask, limbus, pupil, confidence } = found;
     let coverage = mask::coverage(&mask);
     let highlights = highlights::find(photo, &limbus, pupil.as_ref(), &mask);
     steps.at(0.85)?;
-    let glare = laid_out(&highlights.map, photo);
-    let (mut quality, mut faults) = quality::measure(photo, &mask, &limbus, pupil.as_ref(), &glare, confidence, &settings.thresholds);
+    let glare = highlights.map.expand(photo.width, photo.height);
+    let seen = gate::Seen { photo, mask: &mask, limbus: &limbus, pupil: pupil.as_ref(), glare: &glare, confidence };
+    let gate::Judgement { mut quality, mut faults, motion_deg } = gate::measure(&seen, &settings.thresholds);
     let covered = coverage_metric(coverage, settings);
     if !covered.pass {
         let detail =
             format!("the iris mask covers {:.1} % of the photo, {:.1} % are wanted", 100.0 * coverage, 100.0 * settings.min_coverage);
         faults.insert(0, Fault::new(Code::NoIris, detail));
-        quality.verdict = Verdict::Fail;
+        quality.verdict = quality::Verdict::Fail;
     }
     quality.metrics.insert("coverage".into(), covered);
     if settings.gate && !faults.is_empty() {
-        return Err(faults.swap_remove(0).into());
+        let fault = faults.swap_remove(0);
+        let picture = annotate::draw(photo, Some(&seen), &refusal(fault.code, motion_deg, settings), THUMB_PX);
+        return Ok(Verdict::Refused { fault, quality: Some(quality), picture });
     }
     warnings.extend(faults.into_iter().map(|f| format!("{} {}", f.message, f.suggestion)));
     steps.at(0.95)?;
-    Ok(Eye { mask, iris: by.facts(limbus, pupil, coverage, confidence), highlights, quality, warnings })
-}
-
-/// A region as a mask of the photo's size.
-fn laid_out(region: &Region, photo: &Rgb) -> Gray {
-    let mut out = Gray::new(photo.width, photo.height);
-    let width = region.gray.width.min(photo.width.saturating_sub(region.x));
-    for y in 0..region.gray.height.min(photo.height.saturating_sub(region.y)) {
-        let at = (region.y + y) * photo.width + region.x;
-        out.data[at..at + width].copy_from_slice(&region.gray.row(y)[..width]);
-    }
-    out
+    let iris = by.facts(limbus, pupil, coverage, confidence);
+    Ok(Verdict::Good(Box::new(Eye { mask, iris, highlights, quality, warnings })))
 }
 
 /// A photo without an iris, where the gate is off: a mask of nothing, around the middle, of no confidence; the picture is still made.
@@ -188,7 +202,7 @@ fn nothing(photo: &Rgb, by: By, settings: &Settings, mut warnings: Vec<String>) 
         mask: Gray::new(photo.width, photo.height),
         iris: by.facts(geometry::circle(w / 2.0, h / 2.0, w.min(h) / 4.0), None, 0.0, 0.0),
         highlights: Highlights { map: Region { x: 0, y: 0, gray: Gray::new(0, 0) }, count: 0, area_px: 0 },
-        quality: Quality { verdict: Verdict::Fail, metrics },
+        quality: Quality { verdict: quality::Verdict::Fail, metrics },
         warnings,
     }
 }

@@ -20,7 +20,7 @@ use crate::domain::{
     job::{Job, Status, UploadStatus},
     photo::Photo,
     stage::{Stage, StepMs},
-    transition::{Command, Outcome},
+    transition::{Command, Outcome, Refusal},
 };
 
 impl Store {
@@ -92,6 +92,11 @@ impl Store {
         self.commit(move |tx| tx.transition(id, Command::Fail { fault, step_ms, retry_in })).await
     }
 
+    /// The photo is refused, and the picture that shows why is on disk.
+    pub async fn refuse(&self, id: JobId, refusal: Refusal, step_ms: StepMs) -> Result<Job, StoreError> {
+        self.commit(move |tx| tx.transition(id, Command::Refuse { refusal: Box::new(refusal), step_ms })).await
+    }
+
     pub async fn put_back(&self, id: JobId) -> Result<Job, StoreError> {
         self.commit(move |tx| tx.transition(id, Command::PutBack)).await
     }
@@ -125,6 +130,7 @@ fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Resu
         crashed_step: None,
         fault: None,
         artifacts: None,
+        annotated: None,
         upload: UploadStatus::Off,
         quality: None,
         step_ms: StepMs::default(),

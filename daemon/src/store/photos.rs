@@ -116,9 +116,7 @@ fn forget_result(tx: &mut Tx<'_>, mut job: Job) -> Result<Vec<String>, StoreErro
         let endings = [".jpg", ".png", ".json"].into_iter().chain(tx.options().upload_synthetic.then_some(".synthetic.png"));
         objects.extend(endings.map(|e| job.s3_key(e)));
     }
-    if let Some(artifacts) = &mut job.artifacts {
-        artifacts.on_disk = false;
-    }
+    job.leave_disk();
     job.upload = UploadStatus::Off;
     // The clinic's own reference goes with the photo that it was about.
     job.client = ClientInfo::default();

@@ -267,14 +267,15 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), 
     }
 }
 
-/// Removes files that no row names: results of jobs that did not complete, blobs of nobody.
+/// Removes files that no row names: results of jobs that did not complete, pictures of photos whose refusal was not stored, blobs of
+/// nobody.
 ///
 /// As long as a damaged journal lies there blobs stay: they may be the only trace of a photo.
 pub fn sweep(committer: &Committer) -> io::Result<()> {
     let state = &committer.options.state;
     let view = committer.view();
     let results: HashSet<PathBuf> =
-        view.jobs.iter().filter(|(_, j)| j.has_result_here()).map(|(_, j)| state.join(blobs::result_name(j.id))).collect();
+        view.jobs.iter().filter(|(_, j)| j.has_files_here()).map(|(_, j)| state.join(blobs::result_name(j.id))).collect();
     for path in blobs::entries(&state.join("results"))? {
         if !results.contains(&path) {
             blobs::remove(&path)?;

@@ -6,8 +6,8 @@
 //!                          | alone    | were accepted before   |
 //! ```
 //! Intake stops at the reserve, long before sled or the journal could meet a full disk; the queue is held below a quarter of it. Only what
-//! the bucket vouched for is ever evicted, oldest first, and no more of it than is needed; where that is not enough, new photos are
-//! refused and nothing that was acknowledged is touched.
+//! the bucket vouched for is ever evicted, and the small pictures of refused photos, which a reprocess makes again; oldest first, and no
+//! more of it than is needed. Where that is not enough, new photos are refused and nothing that was acknowledged is touched.
 
 use std::{io, sync::PoisonError};
 
@@ -86,7 +86,7 @@ impl Store {
         (used + bytes > cap).then(|| (StoreError::OverCap { used, cap }, used + bytes - cap))
     }
 
-    /// Evicts the oldest uploaded originals and results, until so many bytes are free or some went; how many went.
+    /// Evicts the oldest uploaded originals and results, and pictures of refused photos, until so many bytes are free or some went; how many went.
     async fn evict(&self, lacking: u64) -> Result<usize, StoreError> {
         let before = self.view().used_bytes();
         let (originals, results) = self.evict_some(lacking).await?;
@@ -113,9 +113,7 @@ impl Store {
             }
             for id in &jobs {
                 let mut job = tx.job(*id)?;
-                if let Some(artifacts) = &mut job.artifacts {
-                    artifacts.on_disk = false;
-                }
+                job.leave_disk();
                 tx.put_job(Some(job.status), &job)?;
                 tx.remove_later(&result_name(*id));
             }
@@ -126,8 +124,8 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Originals (uploaded, without an unfinished job, whose blob nobody else needs) and results that may go: in the order in which they
-    /// came to be, until `lacking` bytes are together.
+    /// Originals (uploaded, without an unfinished job, whose blob nobody else needs), results and pictures that may go: in the order in
+    /// which they came to be, until `lacking` bytes are together.
     fn oldest_uploaded(&self, lacking: u64) -> Result<(Vec<PhotoId>, Vec<JobId>), StoreError> {
         let (mut originals, mut results, mut bytes) = (Vec::new(), Vec::new(), 0);
         for (_, what, size) in self.may_be_evicted() {
@@ -149,7 +147,7 @@ impl Tx<'_> {
     fn may_be_evicted(&self) -> Vec<(Seq, Uploaded, u64)> {
         let view = self.view();
         let photos = view.photos.evictable().map(|(seq, p)| (seq, Uploaded::Original(p.id), p.bytes));
-        let jobs = view.jobs.evictable().map(|(seq, j)| (seq, Uploaded::Result(j.id), j.result_bytes()));
+        let jobs = view.jobs.evictable().map(|(seq, j)| (seq, Uploaded::Result(j.id), j.bytes_here()));
         let mut all: Vec<_> = photos.take(8 * EVICT_AT_ONCE).chain(jobs.take(EVICT_AT_ONCE)).collect();
         all.sort_by_key(|(seq, ..)| *seq);
         all
@@ -162,7 +160,8 @@ impl Tx<'_> {
 
     fn result_may_go(&self, id: JobId) -> Result<bool, StoreError> {
         let job: Job = self.job(id)?;
-        Ok(job.upload == UploadStatus::Uploaded && job.artifacts.is_some_and(|a| a.on_disk))
+        let result = job.upload == UploadStatus::Uploaded && job.artifacts.is_some_and(|a| a.on_disk);
+        Ok(result || job.annotated.is_some_and(|a| a.on_disk))
     }
 }
 

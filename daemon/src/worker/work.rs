@@ -1,8 +1,8 @@
 //! A job on its own thread: the pipeline, watched, and the writing of its end.
 //!
 //! A run fills a folder of its own, `results/<job>.<attempt>.tmp`: a run that was given up and comes back late cannot touch the files of the
-//! one that took its place. The folder gets the job's name just before the job's end is committed; without that commit the next start
-//! sweeps it.
+//! one that took its place. The folder, of a result or of a refused photo's picture, gets the job's name just before the job's end is
+//! committed; without that commit the next start sweeps it.
 
 use std::{
     fs, io,
@@ -29,6 +29,7 @@ use crate::{
         job::{Job, Lane},
         photo::Photo,
         stage::{Stage, StepMs},
+        transition::Refusal,
     },
     pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
     ports::Clock,
@@ -165,12 +166,16 @@ impl Context {
     }
 
     fn settled(&self, job: &Job, result: Result<Done, Ended>, megapixels: f64, run: &Run) -> How {
-        let result = result.and_then(|done| match self.publish(job) {
-            Ok(()) => Ok(done),
-            Err(e) => {
-                let code = if is_full(&e) { Code::DiskFull } else { Code::StorageBusy };
-                Err(Ended::Fault(Box::new(Fault::new(code, e.to_string())), done.outcome.step_ms))
-            }
+        // What has files in the folder gets its name; without one it is as good as not made.
+        let made = match &result {
+            Ok(done) => Some(done.outcome.step_ms),
+            Err(Ended::Refused(_, step_ms)) => Some(*step_ms),
+            Err(_) => None,
+        };
+        let unpublished = made.and_then(|step_ms| Some((self.publish(job).err()?, step_ms)));
+        let result = unpublished.map_or(result, |(e, step_ms)| {
+            let code = if is_full(&e) { Code::DiskFull } else { Code::StorageBusy };
+            Err(Ended::Fault(Box::new(Fault::new(code, e.to_string())), step_ms))
         });
         if let Ok(done) = &result
             && !done.outcome.cached
@@ -212,6 +217,7 @@ impl Context {
                 // Room comes back; the photo is not to blame and nobody should have to press a button for it.
                 (Err(Ended::Fault(..)), _) if full => (self.store.put_back(job.id).await, How::DiskFull),
                 (Err(Ended::Fault(fault, step_ms)), _) => (self.fail(job.id, Fault::clone(fault), *step_ms).await, How::Ended),
+                (Err(Ended::Refused(refusal, step_ms)), _) => (self.refuse(job.id, refusal, *step_ms).await, How::Ended),
                 (Err(Ended::Stopped), Some(Reason::ShuttingDown | Reason::GivesPlace)) => (self.store.put_back(job.id).await, How::PutBack),
                 (Err(Ended::Stopped), Some(Reason::TimedOut)) => {
                     let fault = Fault::new(Code::JobTimeout, format!("above {:?}", self.job_timeout));
@@ -240,6 +246,11 @@ impl Context {
                 }
             }
         }
+    }
+
+    async fn refuse(&self, id: JobId, refusal: &Refusal, step_ms: StepMs) -> Result<Job, StoreError> {
+        tracing::info!(job = %id, code = refusal.fault.code.name(), detail = %refusal.fault.detail, "a photo was refused");
+        self.store.refuse(id, refusal.clone(), step_ms).await
     }
 
     pub async fn fail(&self, id: JobId, fault: Fault, step_ms: StepMs) -> Result<Job, StoreError> {

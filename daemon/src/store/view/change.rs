@@ -5,12 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::UploadEntry;
+use super::{UploadEntry, jobs::Here};
 use crate::{
     domain::{
         event::EventKind,
         ids::{JobId, PhotoId, Seq, Sha256, UserId},
-        job::{Lane, Status, UploadStatus},
+        job::{Annotated, Lane, Status, UploadStatus},
         photo::Eye,
     },
     store::{
@@ -53,6 +53,8 @@ pub struct JobFacts {
     pub lane: Lane,
     pub status: Status,
     artifacts: Option<ArtifactFacts>,
+    #[serde(default)]
+    annotated: Option<Annotated>,
     pub upload: UploadStatus,
     pub not_before: Option<Timestamp>,
     #[serde(default)]
@@ -83,10 +85,18 @@ struct Size {
 }
 
 impl JobFacts {
-    /// Of what lies on this device.
-    pub fn result_bytes(&self) -> u64 {
-        let here = self.artifacts.as_ref().filter(|a| a.on_disk);
-        here.map_or(0, |a| a.files.image.bytes + a.files.mask.bytes + a.files.synthetic.bytes + a.report_bytes)
+    /// What of it lies on this device.
+    pub fn here(&self) -> Here {
+        let result = self.artifacts.as_ref().filter(|a| a.on_disk);
+        let annotated = self.annotated.filter(|a| a.on_disk);
+        match (result, annotated) {
+            (Some(a), _) => {
+                let bytes = a.files.image.bytes + a.files.mask.bytes + a.files.synthetic.bytes + a.report_bytes;
+                Here::Result { bytes, uploaded: self.upload == UploadStatus::Uploaded }
+            }
+            (None, Some(a)) => Here::Annotated { bytes: a.bytes },
+            (None, None) => Here::Nothing,
+        }
     }
 }
 

@@ -8,38 +8,53 @@ use super::{
 };
 use crate::domain::ids::{JobId, PhotoId, Seq};
 
+/// What lies in a job's folder on this device.
+#[derive(Debug, Clone, Copy)]
+pub enum Here {
+    Nothing,
+    /// Of a completed job. `uploaded`: the bucket has it.
+    Result { bytes: u64, uploaded: bool },
+    /// The picture of a refused photo: made again from the original at any time, so it may always go.
+    Annotated { bytes: u64 },
+}
+
 pub struct JobEntry {
     pub id: JobId,
     pub photo: PhotoId,
-    result_bytes: u64,
+    here: Here,
     /// Place of the same photo's job before it, from 1; 0: none.
     earlier: u32,
-    uploaded: bool,
 }
 
 impl JobEntry {
-    pub fn new(id: JobId, photo: PhotoId, result_bytes: u64, uploaded: bool) -> Self {
-        Self { id, photo, result_bytes, earlier: 0, uploaded }
+    pub fn new(id: JobId, photo: PhotoId, here: Here) -> Self {
+        Self { id, photo, here, earlier: 0 }
     }
 
     pub fn has_result_here(&self) -> bool {
-        self.result_bytes > 0
+        matches!(self.here, Here::Result { .. })
     }
 
-    pub fn result_bytes(&self) -> u64 {
-        self.result_bytes
+    pub fn has_files_here(&self) -> bool {
+        !matches!(self.here, Here::Nothing)
     }
 
-    /// The bucket has the result, and it still lies here.
+    pub fn bytes_here(&self) -> u64 {
+        match self.here {
+            Here::Nothing => 0,
+            Here::Result { bytes, .. } | Here::Annotated { bytes } => bytes,
+        }
+    }
+
     fn is_evictable(&self) -> bool {
-        self.uploaded && self.has_result_here()
+        matches!(self.here, Here::Result { uploaded: true, .. } | Here::Annotated { .. })
     }
 }
 
 #[derive(Default)]
 pub struct Jobs {
     pub table: Table<JobEntry>,
-    /// Bytes of the results that lie here.
+    /// Bytes of the results and pictures that lie here.
     pub bytes: u64,
     /// Few beside all jobs that ever were: whoever needs room asks for the oldest of these.
     evictable: BTreeSet<Seq>,
@@ -53,7 +68,7 @@ impl Jobs {
     }
 
     fn count(&mut self, seq: Seq, entry: &JobEntry) {
-        self.bytes += entry.result_bytes;
+        self.bytes += entry.bytes_here();
         if entry.is_evictable() {
             self.evictable.insert(seq)
         } else {
@@ -93,7 +108,7 @@ impl Jobs {
         };
         self.table.label(place, labels);
         let known = self.table.at_mut(place);
-        self.bytes -= known.result_bytes;
+        self.bytes -= known.bytes_here();
         let earlier = known.earlier;
         *known = JobEntry { earlier, ..entry };
     }
@@ -102,7 +117,7 @@ impl Jobs {
         self.table.iter()
     }
 
-    /// Jobs whose result the bucket has and which lies here, oldest first.
+    /// Jobs whose files here may go, oldest first: results that the bucket has, pictures of refused photos.
     pub fn evictable(&self) -> impl Iterator<Item = (Seq, &JobEntry)> {
         self.evictable.iter().filter_map(|seq| Some((*seq, self.table.at(self.table.place_of(*seq)?))))
     }

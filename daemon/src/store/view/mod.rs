@@ -24,7 +24,7 @@ use super::{
 };
 use crate::domain::{
     ids::{JobId, PhotoId, Seq, Sha256},
-    job::{Job, Lane, Status, UploadStatus},
+    job::{Job, Lane, Status},
 };
 
 mod change;
@@ -139,7 +139,7 @@ impl View {
         }
         let owner = self.owners.number(&j.user_id);
         let labels = Labels { owner, status: j.status, eye: j.eye, reference: j.client_ref.as_deref(), captured_at: j.captured_at };
-        let entry = JobEntry::new(j.id, j.photo_id, j.result_bytes(), j.upload == UploadStatus::Uploaded);
+        let entry = JobEntry::new(j.id, j.photo_id, j.here());
         if self.loading { self.jobs.load(j.seq, &labels, entry) } else { self.jobs.put(j.seq, &labels, entry, &mut self.photos) }
     }
 
