@@ -176,7 +176,7 @@ pub struct Quality {
     pub mode: QualityMode,
     /// 0..1, of the segmentation.
     pub min_confidence: f64,
-    /// 0..1, contrast across the limbus, the lesser of left and right.
+    /// 0..1, contrast across the limbus, mean of left and right.
     pub min_limbus_edge: f64,
     /// Part of the pupil's edge within the limbus, 0..1.
     pub min_pupil_inside: f64,
@@ -186,7 +186,7 @@ pub struct Quality {
     pub min_iris_diameter: f64,
     /// %, fine detail / coarse detail of the visible iris at a fixed scale.
     pub min_sharpness: f64,
-    /// How much one direction lacks fine detail, 0..1.
+    /// How much less fine detail there is along one direction than across it, 0..1.
     pub max_motion: f64,
     /// Mean L* inside the iris, 0..100.
     pub min_lightness: f64,
@@ -410,7 +410,7 @@ impl Default for Quality {
             min_concentricity: 0.75,
             min_iris_diameter: 60.0,
             min_sharpness: 20.0,
-            max_motion: 0.5,
+            max_motion: 0.38,
             min_lightness: 2.0,
             max_lightness: 75.0,
             max_clipped: 0.15,

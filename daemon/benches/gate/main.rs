@@ -166,7 +166,9 @@ fn figures(good: &[(String, Judged)], negatives: &[(String, Judged)]) {
     for (name, (limit, mut values, fails, mut none)) in by_name {
         let [min, low, median, high, max] = [0.0, 0.05, 0.5, 0.95, 1.0].map(|q| quantile(&mut values, q));
         let [a, b, c] = [0.0, 0.5, 1.0].map(|q| quantile(&mut none, q));
-        println!("  {name:<22} {limit:>8.3} |{min:>8.3}{low:>8.3}{median:>8.3}{high:>8.3}{max:>8.3}{fails:>8} |           {a:>8.3}{b:>8.3}{c:>8.3}");
+        println!(
+            "  {name:<22} {limit:>8.3} |{min:>8.3}{low:>8.3}{median:>8.3}{high:>8.3}{max:>8.3}{fails:>8} |           {a:>8.3}{b:>8.3}{c:>8.3}"
+        );
     }
 }
 

@@ -85,7 +85,10 @@ fn focus(photo: &Rgb, sigma: f64) -> Rgb {
     }
     let reach = (3.0 * sigma).ceil() as isize;
     let taps: Vec<(isize, f64)> = (-reach..=reach).map(|k| (k, (-0.5 * (k as f64 / sigma).powi(2)).exp())).collect();
-    gather(&gather(photo, &taps.iter().map(|(k, w)| ((*k, 0), *w)).collect::<Vec<_>>()), &taps.iter().map(|(k, w)| ((0, *k), *w)).collect::<Vec<_>>())
+    gather(
+        &gather(photo, &taps.iter().map(|(k, w)| ((*k, 0), *w)).collect::<Vec<_>>()),
+        &taps.iter().map(|(k, w)| ((0, *k), *w)).collect::<Vec<_>>(),
+    )
 }
 
 /// The camera moved by `length` px during the exposure, `degrees` counter-clockwise.

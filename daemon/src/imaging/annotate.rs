@@ -169,7 +169,9 @@ impl Sheet {
     /// How much of each px lies under a stroke of half width `half`; `run`: px of the line before it, for its dashes.
     fn stroke(&self, a: Point, b: Point, half: f64, run: Option<f64>, ink: &mut [f32]) {
         let (w, h) = (self.picture.width, self.picture.height);
-        let span = |p: f64, q: f64, n: usize| ((p.min(q) - half - 1.0).max(0.0) as usize).min(n)..((p.max(q) + half + 2.0).max(0.0) as usize).min(n);
+        let span = |p: f64, q: f64, n: usize| {
+            ((p.min(q) - half - 1.0).max(0.0) as usize).min(n)..((p.max(q) + half + 2.0).max(0.0) as usize).min(n)
+        };
         let (dx, dy) = (b.0 - a.0, b.1 - a.1);
         let length = dx.hypot(dy).max(1e-9);
         for y in span(a.1, b.1, h) {
@@ -252,7 +254,8 @@ mod tests {
         let mut mask = sample.mask.clone();
         mask.data[..200 * 640].fill(0);
         let glare = mask::ellipse(640, 480, &sample.truth.pupil);
-        let seen = Seen { photo: &sample.photo, mask: &mask, limbus: &limbus, pupil: Some(&sample.truth.pupil), glare: &glare, confidence: 0.9 };
+        let seen =
+            Seen { photo: &sample.photo, mask: &mask, limbus: &limbus, pupil: Some(&sample.truth.pupil), glare: &glare, confidence: 0.9 };
         let refusal = Refusal { code, motion_deg: Some(30.0), min_coverage: 0.05, thresholds: &T };
         let plain = resize::shrink(&sample.photo, 320, 240);
         (draw(&sample.photo, Some(&seen), &refusal, 320), plain)

@@ -80,7 +80,7 @@ pub struct Judgement {
 /// | name | is |
 /// |---|---|
 /// | `confidence` | the segmentation's own, 0..1: the network's is a product of how sure, round and clear its answer is and how well two looks agree |
-/// | `limbus_edge` | brighter outside than inside, on the left and on the right: see `Patch::limbus_edge`; absent where neither is seen |
+/// | `limbus_edge` | brighter outside than inside, left and right: see `Patch::limbus_edge`; absent where one of them is hidden |
 /// | `pupil_inside` | part of the pupil's edge that lies within the limbus; absent, as the next and `pupil_ratio`, where no pupil was seen |
 /// | `concentricity` | 1 - distance of the two centres / limbus radius (ISO/IEC 29794-6, "iris pupil concentricity") |
 /// | `inside` | part of the limbus' area that lies on the photo ("margin adequacy") |
@@ -200,7 +200,7 @@ pub(super) mod tests {
         min_concentricity: 0.75,
         min_iris_diameter: 60.0,
         min_sharpness: 20.0,
-        max_motion: 0.5,
+        max_motion: 0.38,
         min_lightness: 2.0,
         max_lightness: 75.0,
         max_clipped: 0.15,

@@ -94,7 +94,8 @@ fn process_each(groups: &[&[PathBuf]], out: &Path, json: bool, pipeline: &Pipeli
     let place = made(out).map_err(|e| io::Error::new(e.kind(), format!("results cannot be written to {}: {e}", out.display())))?;
     let originals: HashSet<PathBuf> = groups.iter().flat_map(|g| g.iter()).filter_map(|p| p.canonicalize().ok()).collect();
     // An original is never touched, also where `out` is the folder it lies in.
-    let is_original = |name: &str| ENDINGS.iter().chain([&ANNOTATED]).any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
+    let is_original =
+        |name: &str| ENDINGS.iter().chain([&ANNOTATED]).any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
     let mut taken = HashSet::new();
     let mut all = true;
     for group in groups {

@@ -36,5 +36,6 @@ mod page;
 mod priority;
 mod process;
 mod real_eyes;
+mod refusals;
 mod shutdown;
 mod urls;

@@ -171,6 +171,9 @@ async function a_photo_without_an_eye_is_refused_with_what_to_do({ page, shot })
   await page.locator('#job .fault .reason').waitFor();
   assert.notEqual((await page.locator('#job .fault .suggestion').innerText()).trim(), '');
   assert.equal(await page.locator('#rows .row').first().locator('.chip.refused').count(), 1);
+  const marked = page.locator('#job .fault img.marked');
+  await marked.waitFor();
+  assert.equal(await marked.evaluate((img) => img.decode().then(() => img.naturalWidth)), 320);
   await shot('refused');
 }
 

@@ -162,6 +162,15 @@ pub fn disk(state: &Path, listing: &Listing) -> Vec<String> {
         }
         wanted.extend(names.into_iter().map(|n| format!("results/{id}/{n}")));
     }
+    for (id, job) in &listing.jobs {
+        if job["status"] == "failed" && !job["thumb_url"].is_null() {
+            let name = format!("results/{id}/annotated.jpg");
+            if !state.join(&name).is_file() {
+                faults.push(format!("{name} is named and is not there"));
+            }
+            wanted.insert(name);
+        }
+    }
     for name in files::kept(state).into_keys().filter(|n| !wanted.contains(n)) {
         faults.push(format!("{name} lies there and nobody names it"));
     }

@@ -17,15 +17,18 @@ const ROUNDING: f64 = 0.25;
 const AWAY: usize = 5;
 /// Fewer px of the patch say nothing about directions.
 const MIN_PX: f64 = 300.0;
-/// Directions that are compared, over half a turn.
-const DIRECTIONS: usize = 36;
+/// Where the polar angles that are seen lie so much to one side (length of the mean of u; good eyes: at most 0.36), fibres and a motion
+/// cannot be told apart.
+const ONE_SIDED: f64 = 0.5;
+/// Added to the local mean square, levels²: less is the camera's noise.
+const NOISE: f32 = 1.0;
 
-/// Which direction lacks detail, and how much of it.
+/// Which direction lacks fine detail, and how much.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Motion {
-    /// 0..1: 1 less the sharpness along the least sharp direction / across the sharpest.
+    /// 0..1: 1 - RMS of the derivative along the motion / RMS across it.
     pub share: f64,
-    /// The least sharp direction: degrees counter-clockwise from the horizontal as one sees it, -90..90.
+    /// Degrees counter-clockwise from the horizontal as one sees it, -90..90.
     pub angle_deg: f64,
 }
 
@@ -57,32 +60,23 @@ impl Bands {
         100.0 * (high / (low + ROUNDING * patch.count(|k| k == Kind::Iris)).max(1e-9)).sqrt()
     }
 
-    /// Sharpness by direction, from the structure tensors (Bigün and Granlund 1987) of both bands: gradients along a motion lose their fine
-    /// part and keep their coarse one. An iris has directions of its own, fibres and the pupil's edge, but they turn with the polar angle
-    /// and a motion does not; each tensor is split into the two, so that lids, which hide some polar angles, cannot make a motion out of
-    /// fibres. None: too little iris is seen.
+    /// How much less fine detail there is along one direction than across another: structure tensor (Bigün and Granlund 1987) of the fine
+    /// band, divided by its own RMS around each px so that a shadow or a bright edge does not speak for all. A motion takes what lies along
+    /// it. An iris has directions of its own, fibres and the pupil's edge, but they turn with the polar angle and a motion does not; the
+    /// tensor is split into the two, so that lids, which hide some polar angles, cannot make a motion out of fibres. None: too little iris
+    /// is seen, or too little of the way round.
     pub fn motion(&self, patch: &Patch) -> Option<Motion> {
         let is_doubtful = |k: &Kind| matches!(k, Kind::Off | Kind::Covered | Kind::Glare | Kind::PupilGlare);
         let doubtful: Vec<f32> = patch.kind.iter().map(|k| f32::from(u8::from(is_doubtful(k)))).collect();
         let doubtful = blur(&doubtful, patch.side, AWAY);
-        let (mut fine, mut coarse) = (Tensor::default(), Tensor::default());
-        for (i, (dx, dy)) in visible(patch).filter(|(i, _)| doubtful[*i] < 1e-4) {
-            fine.add(gradient(&self.fine, patch.side, i), (dx, dy));
-            coarse.add(gradient(&self.coarse, patch.side, i), (dx, dy));
+        let squares: Vec<f32> = self.fine.iter().map(|v| v * v).collect();
+        let around = blur(&squares, patch.side, COARSE);
+        let even: Vec<f32> = self.fine.iter().zip(&around).map(|(v, square)| v / (square + NOISE).sqrt()).collect();
+        let mut tensor = Tensor::default();
+        for (i, place) in visible(patch).filter(|(i, _)| doubtful[*i] < 1e-4) {
+            tensor.add(gradient(&even, patch.side, i), place);
         }
-        if fine.count < MIN_PX {
-            return None;
-        }
-        let sharpness = |k: usize| {
-            let angle = std::f64::consts::PI * k as f64 / DIRECTIONS as f64;
-            (fine.along(angle) / coarse.along(angle).max(1e-9), angle.to_degrees())
-        };
-        let mut all: Vec<(f64, f64)> = (0..DIRECTIONS).map(sharpness).collect();
-        all.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let ((least, angle), (most, _)) = (all[0], all[DIRECTIONS - 1]);
-        // y points down in pictures.
-        let angle_deg = if angle > 90.0 { 180.0 - angle } else { -angle };
-        Some(Motion { share: 1.0 - (least.max(0.0) / most.max(1e-9)).sqrt(), angle_deg })
+        tensor.motion()
     }
 }
 
@@ -123,13 +117,21 @@ impl Tensor {
         self.vu += v.0 * u.0 + v.1 * u.1;
     }
 
-    /// Mean squared derivative along a direction, radians, of what does not turn with the polar angle: least squares of v = m + f u.
-    fn along(&self, angle: f64) -> f64 {
-        let n = self.count.max(1.0);
-        let turning = (self.vu - (self.u.0 * self.v.0 + self.u.1 * self.v.1) / n) / (n - (self.u.0.powi(2) + self.u.1.powi(2)) / n).max(1e-9);
+    fn motion(&self) -> Option<Motion> {
+        if self.count < MIN_PX || self.u.0.hypot(self.u.1) > ONE_SIDED * self.count {
+            return None;
+        }
+        // Least squares of v = m + f u; what turns with the polar angle, f, is the eye's own.
+        let n = self.count;
+        let turning =
+            (self.vu - (self.u.0 * self.v.0 + self.u.1 * self.v.1) / n) / (n - (self.u.0.powi(2) + self.u.1.powi(2)) / n).max(1e-9);
         let m = ((self.v.0 - turning * self.u.0) / n, (self.v.1 - turning * self.u.1) / n);
-        let (sin, cos) = (2.0 * angle).sin_cos();
-        (self.energy / n + m.0 * cos + m.1 * sin) / 2.0
+        // The mean squared derivative along an angle a is (energy + m . (cos 2a, sin 2a)) / 2.
+        let (energy, strength) = (self.energy / n, m.0.hypot(m.1));
+        let share = 1.0 - ((energy - strength).max(0.0) / (energy + strength).max(1e-12)).sqrt();
+        // The motion lies across the strongest gradients; y points down in pictures, angles count upwards.
+        let across = (-m.1).atan2(-m.0).to_degrees() / 2.0;
+        Some(Motion { share, angle_deg: -across })
     }
 }
 
@@ -149,4 +151,71 @@ fn blur(data: &[f32], side: usize, radius: usize) -> Vec<f32> {
         out
     };
     pass(&pass(data, 1, side), side, 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::imaging::{
+        quality::Seen,
+        raster::{Gray, Rgb},
+        synth,
+    };
+
+    /// A drawn eye, moved by `length` px along `degrees`, of which lids leave `open` limbus radii above and below the centre.
+    fn motion(seed: u64, length: i32, degrees: f64, open: f64) -> Option<Motion> {
+        let sample = synth::eye(seed, 640, 480);
+        let (s, c) = degrees.to_radians().sin_cos();
+        let mut photo = Rgb::new(640, 480);
+        for y in 0..480 {
+            for x in 0..640 {
+                let mut sum = [0u32; 3];
+                for t in 0..length.max(1) {
+                    let t = f64::from(t) - f64::from(length) / 2.0;
+                    let at = |v: usize, d: f64, n: usize| (v as f64 + d).round().clamp(0.0, n as f64 - 1.0) as usize;
+                    let px = sample.photo.px(at(x, t * c, 640), at(y, -t * s, 480));
+                    sum.iter_mut().zip(px).for_each(|(sum, v)| *sum += u32::from(v));
+                }
+                photo.set(x, y, sum.map(|v| (v / length.max(1) as u32) as u8));
+            }
+        }
+        let limbus = &sample.truth.limbus;
+        let mut mask = sample.mask.clone();
+        for y in (0..480).filter(|y| (*y as f64 - limbus.cy).abs() > open * limbus.ry) {
+            mask.data[y * 640..(y + 1) * 640].fill(0);
+        }
+        let glare = Gray::new(640, 480);
+        let seen = Seen { photo: &photo, mask: &mask, limbus, pupil: Some(&sample.truth.pupil), glare: &glare, confidence: 1.0 };
+        let patch = Patch::new(&seen);
+        Bands::of(&patch).motion(&patch)
+    }
+
+    #[test]
+    fn fibres_and_the_pupils_edge_are_no_motion_also_where_lids_hide_a_part_of_them() {
+        for seed in 0..5 {
+            for open in [1.0, 0.75] {
+                let found = motion(seed, 0, 0.0, open).expect("enough iris");
+                assert!(found.share < 0.25, "seed {seed}, {open} open: {found:?}");
+            }
+            assert_eq!(motion(seed, 14, 90.0, 0.3), None, "between such lids fibres and a motion look alike");
+        }
+    }
+
+    #[test]
+    fn a_motion_is_seen_and_its_direction_told() {
+        for (seed, degrees) in [(1, 0.0), (2, 45.0), (3, 90.0), (4, -30.0)] {
+            let found = motion(seed, 14, degrees, 1.0).expect("enough iris");
+            let off = (found.angle_deg - degrees).rem_euclid(180.0);
+            assert!(found.share > 0.38 && off.min(180.0 - off) < 15.0, "{degrees} degrees: {found:?}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_seen_nothing_is_said() {
+        let sample = synth::eye(1, 160, 120);
+        let none = Gray::new(160, 120);
+        let seen = Seen { photo: &sample.photo, mask: &none, limbus: &sample.truth.limbus, pupil: None, glare: &none, confidence: 1.0 };
+        let patch = Patch::new(&seen);
+        assert_eq!(Bands::of(&patch).motion(&patch), None);
+    }
 }

@@ -3,7 +3,10 @@
 use super::Seen;
 use crate::{
     domain::report::Ellipse,
-    imaging::{geometry, raster::Rgb},
+    imaging::{
+        geometry::{self, Frame},
+        raster::Rgb,
+    },
 };
 
 /// Limbus diameter, px of the patch, at most.
@@ -50,7 +53,9 @@ impl Patch {
         let scale = (2.0 * radius / DIAMETER).max(1.0);
         let side = (2.0 * REACH * radius / scale).ceil() as usize;
         let corner = (limbus.cx - side as f64 * scale / 2.0, limbus.cy - side as f64 * scale / 2.0);
-        let mut patch = Self { side, kind: Vec::new(), rgb: Vec::new(), radius: radius / scale, limbus: *limbus, pupil: pupil.copied(), scale, corner };
+        let mut patch =
+            Self { side, kind: Vec::new(), rgb: Vec::new(), radius: radius / scale, limbus: *limbus, pupil: pupil.copied(), scale, corner };
+        let (limbus, pupil) = (Frame::new(limbus), pupil.map(Frame::new));
         let steps = (scale.ceil() as usize).clamp(1, SAMPLES);
         for y in 0..side {
             for x in 0..side {
@@ -62,9 +67,9 @@ impl Patch {
                     continue;
                 }
                 let at = cy as usize * photo.width + cx as usize;
-                let in_pupil = pupil.is_some_and(|p| geometry::contains(p, cx, cy));
+                let in_pupil = pupil.is_some_and(|p| p.contains(cx, cy));
                 patch.kind.push(match () {
-                    () if !geometry::contains(limbus, cx, cy) => Kind::Around,
+                    () if !limbus.contains(cx, cy) => Kind::Around,
                     () if mask.data[at] < 128 => Kind::Covered,
                     () if glare.data[at] >= 128 && in_pupil => Kind::PupilGlare,
                     () if glare.data[at] >= 128 => Kind::Glare,

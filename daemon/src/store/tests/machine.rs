@@ -29,6 +29,7 @@ enum Deed {
         job: u8,
         transient: bool,
     },
+    Refuse(u8),
     Cancel(u8),
     Delete(u8),
     /// One due row goes to the bucket.
@@ -73,6 +74,7 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         4 => n.clone().prop_map(Deed::Step),
         4 => n.clone().prop_map(Deed::Complete),
         2 => (n.clone(), any::<bool>()).prop_map(|(job, transient)| Deed::Fail { job, transient }),
+        2 => n.clone().prop_map(Deed::Refuse),
         1 => n.clone().prop_map(Deed::Cancel),
         2 => n.clone().prop_map(Deed::Delete),
         10 => (n.clone(), how).prop_map(|(row, how)| Deed::Upload { row, how }),
@@ -153,6 +155,11 @@ impl Machine {
                 let fault = Fault::new(if transient { Code::DeviceBusy } else { Code::NoIris }, "test");
                 store.fail(id, fault, StepMs::default(), Duration::from_secs(3)).await.expect("stored");
                 model.failed(id, transient);
+            }
+            Deed::Refuse(n) => {
+                let Some(id) = model.running(n) else { return };
+                store.refuse(id, refusal(), StepMs::default()).await.expect("stored");
+                model.refused(id);
             }
             Deed::Cancel(n) => {
                 let Some(id) = model.unfinished(n) else { return };

@@ -29,7 +29,7 @@ use crate::{
         quality::{Quality, Verdict},
         report::{FileFacts, ReportFiles},
         stage::{Stage, StepMs},
-        transition::Outcome,
+        transition::{Outcome, Refusal},
     },
     ports::Clock,
 };
@@ -104,6 +104,11 @@ pub fn outcome() -> Outcome {
         processing_time_ms: 5,
         cached: false,
     }
+}
+
+/// With a picture of 9 bytes.
+pub fn refusal() -> Refusal {
+    Refusal { fault: Fault::new(Code::TooDark, "test"), quality: None, annotated_bytes: 9 }
 }
 
 /// What a process death leaves: the files as they are now. A copy takes a while in which sled must not write: a real death is one moment.

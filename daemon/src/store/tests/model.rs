@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::*;
 use crate::{domain::event::EventKind, scheduler::InWork};
 
-/// Bytes that a photo and a result of the tests take.
+/// Bytes that a photo, a result and the picture of a refused photo of the tests take.
 const PHOTO_BYTES: u64 = 1;
 const RESULT_BYTES: u64 = 40;
+const PICTURE_BYTES: u64 = 9;
 const RETRY: u64 = 3000;
 const STATE_KEPT: u64 = 3_600_000;
 const STATE_AFTER_START: u64 = 600_000;
@@ -201,6 +202,11 @@ impl Model {
         (job.here, job.upload, job.owes, job.deaths) = (true, UploadStatus::Pending, owes, (None, 0));
     }
 
+    pub fn refused(&mut self, id: JobId) {
+        self.ended(id, Status::Failed, EventKind::Failed);
+        self.job(id).here = true;
+    }
+
     pub fn failed(&mut self, id: JobId, transient: bool) {
         if !transient || self.job(id).retried {
             return self.ended(id, Status::Failed, EventKind::Failed);
@@ -327,7 +333,7 @@ impl Model {
             let photo = &mut self.photos[at];
             photo.here &= !photo.uploaded || busy;
         }
-        self.jobs.iter_mut().for_each(|j| j.here &= j.upload != UploadStatus::Uploaded);
+        self.jobs.iter_mut().for_each(|j| j.here &= j.status == Status::Completed && j.upload != UploadStatus::Uploaded);
     }
 
     pub fn check(&self, store: &Store) {
@@ -337,12 +343,14 @@ impl Model {
         self.check_deliveries(store);
         let here = |on: usize, bytes: u64| on as u64 * bytes;
         let used = here(self.photos.iter().filter(|p| p.here).count(), PHOTO_BYTES);
-        assert_eq!(store.space().used, used + here(self.jobs.iter().filter(|j| j.here).count(), RESULT_BYTES));
+        let lying = |status| self.jobs.iter().filter(|j| j.here && j.status == status).count();
+        let files = here(lying(Status::Completed), RESULT_BYTES) + here(lying(Status::Failed), PICTURE_BYTES);
+        assert_eq!(store.space().used, used + files);
     }
 
     fn check_jobs(&self, store: &Store) {
         let found = store.jobs(&Filter::default(), ALL).expect("lists");
-        let here = |j: &Job| j.artifacts.as_ref().is_some_and(|a| a.on_disk);
+        let here = |j: &Job| j.artifacts.as_ref().is_some_and(|a| a.on_disk) || j.annotated.is_some_and(|a| a.on_disk);
         let found: Vec<_> =
             found.items.iter().rev().map(|j| (j.id, j.photo_id, j.status, j.attempt, j.current_step, j.upload, here(j))).collect();
         let newest: Vec<_> =

@@ -13,9 +13,14 @@ use crate::domain::ids::{JobId, PhotoId, Seq};
 pub enum Here {
     Nothing,
     /// Of a completed job. `uploaded`: the bucket has it.
-    Result { bytes: u64, uploaded: bool },
+    Result {
+        bytes: u64,
+        uploaded: bool,
+    },
     /// The picture of a refused photo: made again from the original at any time, so it may always go.
-    Annotated { bytes: u64 },
+    Annotated {
+        bytes: u64,
+    },
 }
 
 pub struct JobEntry {
