@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_motion_is_seen_and_its_direction_told() {
         for (seed, degrees) in [(1, 0.0), (2, 45.0), (3, 90.0), (4, -30.0)] {
-            let found = motion(seed, 14, degrees, 1.0).expect("enough iris");
+            let found = motion(seed, 20, degrees, 1.0).expect("enough iris");
             let off = (found.angle_deg - degrees).rem_euclid(180.0);
             assert!(found.share > 0.38 && off.min(180.0 - off) < 15.0, "{degrees} degrees: {found:?}");
         }
