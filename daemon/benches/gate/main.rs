@@ -199,7 +199,7 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 
 /// Eyes that are just as good but for their colour, straight and in poor light.
 fn colours(gate: &Gate) -> Result<()> {
-    const EXPOSURES: [f64; 4] = [0.0, -1.0, -2.0, -3.0];
+    const EXPOSURES: [f64; 5] = [0.0, -2.0, -4.0, -5.0, 2.0];
     println!("colours: {COLOUR_SEEDS} drawn eyes of 640x480; refused at each exposure (EV), %; contrast warnings at 0 EV, %");
     let mut rows = BTreeMap::<String, (usize, [usize; EXPOSURES.len()], usize, BTreeMap<String, usize>)>::new();
     for seed in 0..COLOUR_SEEDS {

@@ -24,42 +24,43 @@ type Worse = fn(&Rgb, &Ellipse, f64, u64) -> Option<Rgb>;
 
 pub fn all(gate: &Gate) -> Result<()> {
     let eyes = std::env::var("GATE_EYES").ok().and_then(|v| v.parse().ok()).unwrap_or(24);
-    println!("ramps: {eyes} drawn eyes of {} x {} px; share refused at each level, %, and by which codes", SIZE.0, SIZE.1);
-    let blurs = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
-    let moves = [0.0, 2.0, 4.0, 6.0, 8.0, 12.0, 16.0];
-    ramp(gate, eyes, "focus: sigma, % of the limbus radius", &blurs, |p, e, v, _| Some(focus(p, v / 100.0 * geometry::radius(e))))?;
-    for (name, degrees) in [("0", 0.0f64), ("45", 45.0), ("90", 90.0)] {
-        let title = format!("motion at {name} degrees: length, % of the limbus diameter");
-        let worse: Worse = match degrees as i32 {
-            0 => |p, e, v, _| Some(smear(p, v / 50.0 * geometry::radius(e), 0.0)),
-            45 => |p, e, v, _| Some(smear(p, v / 50.0 * geometry::radius(e), 45.0)),
-            _ => |p, e, v, _| Some(smear(p, v / 50.0 * geometry::radius(e), 90.0)),
-        };
-        ramp(gate, eyes, &title, &moves, worse)?;
+    println!("ramps: {eyes} drawn eyes of {} x {} px; share refused at each level, %, the figure's median, and the codes", SIZE.0, SIZE.1);
+    let blurs = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0];
+    ramp(gate, eyes, "focus: sigma, % of R", "sharpness", &blurs, |p, e, v, _| Some(focus(p, v / 100.0 * geometry::radius(e))))?;
+    let moves = [0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0];
+    let directions: [(&str, Worse); 3] = [
+        ("motion at 0 degrees: length, % of 2 R", |p, e, v, _| Some(smear(p, v / 50.0 * geometry::radius(e), 0.0))),
+        ("motion at 45 degrees: length, % of 2 R", |p, e, v, _| Some(smear(p, v / 50.0 * geometry::radius(e), 45.0))),
+        ("motion at 90 degrees: length, % of 2 R", |p, e, v, _| Some(smear(p, v / 50.0 * geometry::radius(e), 90.0))),
+    ];
+    for (title, worse) in directions {
+        ramp(gate, eyes, title, "motion", &moves, worse)?;
     }
-    ramp(gate, eyes, "exposure: EV", &[-6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0], |p, _, v, _| Some(expose(p, v)))?;
-    ramp(gate, eyes, "glare: half width of one softbox, % of the limbus radius", &[0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0], lamp)?;
-    ramp(gate, eyes, "contrast kept, %", &[100.0, 70.0, 50.0, 30.0, 20.0, 10.0, 5.0], |p, _, v, _| Some(veil(p, v / 100.0)))
+    let exposures = [-6.0, -5.0, -4.0, -2.0, 0.0, 1.0, 1.5, 2.0, 2.5, 3.0];
+    ramp(gate, eyes, "exposure: EV", "lightness", &exposures, |p, _, v, _| Some(expose(p, v)))?;
+    ramp(gate, eyes, "glare: half width of one softbox, % of R", "glare_share", &[0.0, 20.0, 40.0, 60.0, 70.0, 80.0, 90.0], lamp)?;
+    let kept = [100.0, 50.0, 30.0, 20.0, 15.0, 10.0, 5.0];
+    ramp(gate, eyes, "contrast kept, %", "confidence", &kept, |p, _, v, _| Some(veil(p, v / 100.0)))
 }
 
-fn ramp(gate: &Gate, eyes: u64, title: &str, levels: &[f64], worse: Worse) -> Result<()> {
+/// `figure`: the one that the ramp is about.
+fn ramp(gate: &Gate, eyes: u64, title: &str, figure: &str, levels: &[f64], worse: Worse) -> Result<()> {
     println!("  {title}");
     for level in levels {
-        let (mut refused, mut n, mut codes, mut motion) = (0usize, 0usize, BTreeMap::<String, usize>::new(), Vec::new());
+        let (mut refused, mut n, mut codes, mut values) = (0usize, 0usize, BTreeMap::<String, usize>::new(), Vec::new());
         for seed in 0..eyes {
             let sample = synth::eye(1000 + seed, SIZE.0, SIZE.1);
             let Some(photo) = worse(&sample.photo, &sample.truth.limbus, *level, seed) else { continue };
             let judged = gate.judge(&photo)?;
             n += 1;
-            motion.extend(judged.metrics().find(|(name, _)| *name == "motion").map(|(_, m)| m.value));
+            values.extend(judged.metrics().find(|(name, _)| *name == figure).map(|(_, m)| m.value));
             if let Some(code) = judged.refused(COVERAGES[0]) {
                 refused += 1;
                 *codes.entry(code.name()).or_default() += 1;
             }
         }
         let share = 100.0 * refused as f64 / n.max(1) as f64;
-        let median = super::quantile(&mut motion, 0.5);
-        println!("    {level:>6.1}  {share:>5.1} of {n:>3}   motion, median {median:.2}   {codes:?}");
+        println!("    {level:>6.1}  {share:>5.1} of {n:>3}   {figure} {:.2}   {codes:?}", super::quantile(&mut values, 0.5));
     }
     Ok(())
 }
