@@ -83,7 +83,7 @@ pub struct Artifacts {
     pub made_by: Option<super::ids::Sha256>,
 }
 
-/// What a refused photo left in `results/<job_id>/`: annotated.jpg alone, a small picture that shows why.
+/// What a refused photo left in `refused/<job_id>/`: annotated.jpg alone, a small picture that shows why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Annotated {
     pub bytes: u64,

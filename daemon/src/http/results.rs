@@ -62,7 +62,8 @@ async fn result(api: &Api, job: &Job, name: &str, headers: &HeaderMap) -> ApiRes
         (None, "annotated.jpg") if job.annotated.is_some() => ("annotated.jpg", "image/jpeg", None),
         _ => return Err(ApiError::not_found("file")),
     };
-    let path = api.store.result_dir(job.id).join(file);
+    let folder = if job.artifacts.is_some() { api.store.result_dir(job.id) } else { api.store.refused_dir(job.id) };
+    let path = folder.join(file);
     // A job writes its folder once and for all, so its id names the small pictures' bytes too.
     let etag = sha256.map_or_else(|| format!("{}-thumb", job.id), |s| s.to_string());
     let served = Served { path: &path, content_type, name: format!("{}-{file}", job.id), etag: Some(etag) };

@@ -25,6 +25,11 @@ pub fn result_name(id: JobId) -> String {
     format!("results/{id}")
 }
 
+/// Where the picture of a refused photo lies: `results` has completed jobs alone.
+pub fn refused_name(id: JobId) -> String {
+    format!("refused/{id}")
+}
+
 pub fn incoming_dir(state: &Path) -> PathBuf {
     state.join("blobs/in")
 }

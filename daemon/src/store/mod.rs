@@ -247,6 +247,11 @@ impl Store {
         self.options.state.join(blobs::blob_name(sha256))
     }
 
+    /// `refused/<job_id>`: what a refused photo left.
+    pub fn refused_dir(&self, id: JobId) -> PathBuf {
+        self.options.state.join(blobs::refused_name(id))
+    }
+
     /// `results/<job_id>`; the pipeline fills a folder beside it and renames.
     pub fn result_dir(&self, id: JobId) -> PathBuf {
         self.options.state.join(blobs::result_name(id))

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    blobs::{blob_name, result_name},
+    blobs::{blob_name, refused_name, result_name},
     commit::Tx,
     idempotency::{remember, replayed},
     rows::{self, Subject},
@@ -122,6 +122,7 @@ fn forget_result(tx: &mut Tx<'_>, mut job: Job) -> Result<Vec<String>, StoreErro
     job.client = ClientInfo::default();
     tx.delete(rows::awaited(job.id));
     tx.remove_later(&result_name(job.id));
+    tx.remove_later(&refused_name(job.id));
     if tx.options().mqtt {
         let after = tx.last_event();
         tx.clear_state(job.id, after, std::time::Duration::ZERO)?;

@@ -58,7 +58,7 @@ pub fn lock(state: &Path) -> Result<Lock, StoreError> {
 
 pub fn open(options: Arc<Options>) -> Result<(Committer, OpenReport), StoreError> {
     let state = options.state.clone();
-    for dir in ["store", "journal", "blobs/in", "results"] {
+    for dir in ["store", "journal", "blobs/in", "results", "refused"] {
         fs::create_dir_all(state.join(dir))?;
     }
     blobs::fsync_dir(&state)?;
@@ -274,11 +274,12 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), 
 pub fn sweep(committer: &Committer) -> io::Result<()> {
     let state = &committer.options.state;
     let view = committer.view();
-    let results: HashSet<PathBuf> =
-        view.jobs.iter().filter(|(_, j)| j.has_files_here()).map(|(_, j)| state.join(blobs::result_name(j.id))).collect();
-    for path in blobs::entries(&state.join("results"))? {
-        if !results.contains(&path) {
-            blobs::remove(&path)?;
+    let named: HashSet<PathBuf> = view.jobs.iter().filter_map(|(_, j)| Some(state.join(j.folder()?))).collect();
+    for folder in ["results", "refused"] {
+        for path in blobs::entries(&state.join(folder))? {
+            if !named.contains(&path) {
+                blobs::remove(&path)?;
+            }
         }
     }
     if journal::was_damaged(&state.join("journal"))? {

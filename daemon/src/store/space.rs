@@ -11,7 +11,13 @@
 
 use std::{io, sync::PoisonError};
 
-use super::{Store, StoreError, blobs::result_name, commit::Tx, rows, types::Space};
+use super::{
+    Store, StoreError,
+    blobs::{refused_name, result_name},
+    commit::Tx,
+    rows,
+    types::Space,
+};
 use crate::domain::{
     ids::{JobId, PhotoId, Seq},
     job::{Job, UploadStatus},
@@ -115,7 +121,7 @@ impl Store {
                 let mut job = tx.job(*id)?;
                 job.leave_disk();
                 tx.put_job(Some(job.status), &job)?;
-                tx.remove_later(&result_name(*id));
+                tx.remove_later(&if job.annotated.is_some() { refused_name(*id) } else { result_name(*id) });
             }
             Ok((photos.len(), jobs.len()))
         })

@@ -7,7 +7,7 @@
 use std::{
     fs, io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -172,7 +172,8 @@ impl Context {
             Err(Ended::Refused(_, step_ms)) => Some(*step_ms),
             Err(_) => None,
         };
-        let unpublished = made.and_then(|step_ms| Some((self.publish(job).err()?, step_ms)));
+        let named = if result.is_ok() { self.store.result_dir(job.id) } else { self.store.refused_dir(job.id) };
+        let unpublished = made.and_then(|step_ms| Some((self.publish(job, &named).err()?, step_ms)));
         let result = unpublished.map_or(result, |(e, step_ms)| {
             let code = if is_full(&e) { Code::DiskFull } else { Code::StorageBusy };
             Err(Ended::Fault(Box::new(Fault::new(code, e.to_string())), step_ms))
@@ -192,11 +193,10 @@ impl Context {
         folder.into()
     }
 
-    /// The result gets the job's name, durably.
-    fn publish(&self, job: &Job) -> io::Result<()> {
-        let named = self.store.result_dir(job.id);
-        blobs::remove(&named)?;
-        fs::rename(self.folder(job), &named)?;
+    /// What the run made gets its name, durably.
+    fn publish(&self, job: &Job, named: &Path) -> io::Result<()> {
+        blobs::remove(named)?;
+        fs::rename(self.folder(job), named)?;
         named.parent().map_or(Ok(()), blobs::fsync_dir)
     }
 
@@ -234,7 +234,8 @@ impl Context {
                 }
                 // Cancelled while it ran: what it made goes.
                 Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {
-                    if let Err(e) = blobs::remove(&self.store.result_dir(job.id)) {
+                    let made = [self.store.result_dir(job.id), self.store.refused_dir(job.id)];
+                    if let Err(e) = made.iter().try_for_each(|folder| blobs::remove(folder)) {
                         tracing::warn!(error = %e, "the result of a cancelled job stays until the next start");
                     }
                     return How::Ended;

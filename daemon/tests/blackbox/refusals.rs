@@ -34,7 +34,8 @@ fn a_refused_photo_is_shown_with_what_is_wrong_and_nothing_else_is_left_of_its_j
     for none in ["result_url", "mask_url", "report_url"] {
         assert_eq!(job[none], Value::Null, "{none}");
     }
-    let folder = daemon.state.join("results").join(id);
+    assert!(listing(&daemon.state.join("results")).is_empty());
+    let folder = daemon.state.join("refused").join(id);
     assert_eq!(listing(&folder).into_keys().collect::<Vec<_>>(), ["annotated.jpg"]);
     assert!(temporary(&daemon.state).is_empty());
     let picture = client.get(&client.absolute(&job["thumb_url"]));
@@ -71,14 +72,14 @@ fn a_picture_whose_refusal_was_never_stored_is_swept_at_the_next_start() {
     let mut daemon = Daemon::start(STRICT);
     let client = daemon.client();
     let job = refused(&client, &eyes::eye(303, "640x480").bytes, "too_blurred");
-    let results = daemon.state.join("results");
+    let pictures = daemon.state.join("refused");
     daemon.kill9();
     // What a process leaves that dies between the two.
-    let orphan = results.join("019b0000-0000-7000-8000-000000000000");
+    let orphan = pictures.join("019b0000-0000-7000-8000-000000000000");
     std::fs::create_dir(&orphan).unwrap();
-    std::fs::copy(results.join(job["id"].as_str().unwrap()).join("annotated.jpg"), orphan.join("annotated.jpg")).unwrap();
+    std::fs::copy(pictures.join(job["id"].as_str().unwrap()).join("annotated.jpg"), orphan.join("annotated.jpg")).unwrap();
     daemon.restart();
-    assert!(!orphan.exists() && results.join(job["id"].as_str().unwrap()).exists());
+    assert!(!orphan.exists() && pictures.join(job["id"].as_str().unwrap()).exists());
 }
 
 #[test]

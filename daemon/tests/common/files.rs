@@ -25,7 +25,7 @@ fn walk(root: &Path, at: &Path, found: &mut BTreeMap<String, u64>) {
 
 /// Photos and results of a state folder and every temporary file: what a refused request must leave as it was.
 pub fn kept(state: &Path) -> BTreeMap<String, u64> {
-    let of_interest = |p: &str| p.starts_with("blobs/") || p.starts_with("results/") || is_temporary(p);
+    let of_interest = |p: &str| ["blobs/", "results/", "refused/"].iter().any(|folder| p.starts_with(folder)) || is_temporary(p);
     listing(state).into_iter().filter(|(path, _)| of_interest(path)).collect()
 }
 

@@ -164,7 +164,7 @@ pub fn disk(state: &Path, listing: &Listing) -> Vec<String> {
     }
     for (id, job) in &listing.jobs {
         if job["status"] == "failed" && !job["thumb_url"].is_null() {
-            let name = format!("results/{id}/annotated.jpg");
+            let name = format!("refused/{id}/annotated.jpg");
             if !state.join(&name).is_file() {
                 faults.push(format!("{name} is named and is not there"));
             }

@@ -49,8 +49,8 @@ async fn originals_and_results_go_oldest_first_and_no_more_of_them_than_are_need
 async fn refused(store: &Store, n: u8) -> Job {
     let id = submit(store, &photo(store, "a", n).await).await.id;
     store.claim(id).await.expect("claimed");
-    std::fs::create_dir_all(store.result_dir(id)).expect("a folder");
-    std::fs::write(store.result_dir(id).join("annotated.jpg"), [0; 9]).expect("written");
+    std::fs::create_dir_all(store.refused_dir(id)).expect("a folder");
+    std::fs::write(store.refused_dir(id).join("annotated.jpg"), [0; 9]).expect("written");
     store.refuse(id, refusal(), StepMs::default()).await.expect("stored")
 }
 
@@ -64,16 +64,16 @@ async fn pictures_of_refused_photos_are_kept_over_a_restart_and_go_when_room_is_
     store.close().await;
 
     let store = with_cap(50);
-    assert!(store.result_dir(old.id).join("annotated.jpg").is_file(), "swept, though its job names it");
+    assert!(store.refused_dir(old.id).join("annotated.jpg").is_file(), "swept, though its job names it");
     assert_eq!(store.earlier_result(old.photo_id, Sha256([0; 32])).expect("reads"), None, "a picture is no result");
     store.admit(31).await.expect("the older picture makes room");
-    assert!(!store.result_dir(old.id).exists() && store.result_dir(new.id).exists());
+    assert!(!store.refused_dir(old.id).exists() && store.refused_dir(new.id).exists());
     let picture = |id| store.job(id).expect("reads").and_then(|j| j.annotated).map(|a| a.on_disk);
     assert_eq!((picture(old.id), picture(new.id)), (Some(false), Some(true)));
     assert_eq!((store.space().used, store.evicted()), (11, Evicted { originals: 0, results: 1, bytes: 9 }));
 
     store.delete_photo(new.photo_id).await.expect("deleted");
-    assert!(!store.result_dir(new.id).exists() && picture(new.id) == Some(false));
+    assert!(!store.refused_dir(new.id).exists() && picture(new.id) == Some(false));
     assert_eq!(store.space().used, 1);
 }
 

@@ -6,7 +6,10 @@ use super::{
     photos::Photos,
     table::{Labels, Table},
 };
-use crate::domain::ids::{JobId, PhotoId, Seq};
+use crate::{
+    domain::ids::{JobId, PhotoId, Seq},
+    store::blobs::{refused_name, result_name},
+};
 
 /// What lies in a job's folder on this device.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +43,13 @@ impl JobEntry {
         matches!(self.here, Here::Result { .. })
     }
 
-    pub fn has_files_here(&self) -> bool {
-        !matches!(self.here, Here::Nothing)
+    /// Where its files lie, below the state folder.
+    pub fn folder(&self) -> Option<String> {
+        match self.here {
+            Here::Nothing => None,
+            Here::Result { .. } => Some(result_name(self.id)),
+            Here::Annotated { .. } => Some(refused_name(self.id)),
+        }
     }
 
     pub fn bytes_here(&self) -> u64 {
