@@ -188,9 +188,13 @@ pub struct Message {
 #[error("the broker is away: {0}")]
 pub struct SinkError(pub String);
 
+/// Publishes that a caller may have unanswered at a time; a few more are refused. Small, so that a break fails few.
+pub const PUBLISHES_AT_ONCE: usize = 32;
+
 /// An MQTT broker.
 pub trait EventSink: Send + Sync {
-    /// Resolves on the broker's PUBACK (QoS 1) or once sent (QoS 0). Fails when the connection breaks: publish again.
+    /// Messages leave in the order of these calls, whenever and in whatever order the futures are polled. The future resolves on the
+    /// broker's PUBACK (QoS 1) or once sent (QoS 0). Fails when the connection breaks or too many wait: publish again.
     fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), SinkError>>;
     /// Whether the broker is connected; each rise of it is a new connection (birth messages go out then).
     fn connected(&self) -> watch::Receiver<bool>;
