@@ -1,7 +1,7 @@
 //! One look of the network at a square of the photo: pixels in, four planes out, and where they lie on the photo.
 //!
-//! Input 1 x 3 x N x N; output 1 x 4 x N x N, probabilities: 0 visible iris with pupil, 1 visible pupil, 2 whole limbus disc, 3 eye
-//! opening. Each look is the mean of the picture's and of its mirror image's.
+//! Input 1 x 3 x N x N; output 1 x 4 x N x N, probabilities, one channel a [`Class`] in the order of the manifest. Each look is the mean of
+//! the picture's and of its mirror image's.
 
 use crate::{
     domain::{fault::Code, report::Ellipse},
@@ -12,17 +12,19 @@ use crate::{
     },
     inference::{
         Engine,
-        manifest::{ModelRow, Order},
+        manifest::{Class, ModelRow, Order},
     },
     ports::{ModelError, Tensor},
 };
 
-/// Channels of the output.
+/// Planes of a look.
 const VISIBLE: usize = 0;
 const PUPIL: usize = 1;
 const LIMBUS: usize = 2;
 const OPENING: usize = 3;
 const CHANNELS: usize = 4;
+/// What each plane is.
+const CLASSES: [Class; CHANNELS] = [Class::Iris, Class::Pupil, Class::Limbus, Class::Opening];
 /// Contour points this near to the border of photo or square are the border's, px of the network.
 const BORDER: f64 = 2.0;
 /// Fewer pixels of the network are noise.
@@ -80,6 +82,7 @@ impl Look {
             let detail = format!("{}: segmentation wants an input of 1 x 3 x N x N, the manifest says {:?}", row.name, row.input.shape);
             return Err(ModelError { code: Code::ModelMismatch, detail });
         }
+        let order = channels_of(row)?;
         let picture = levels.square(square, n, row.input.padding);
         let mut planes: [Plane; CHANNELS] = std::array::from_fn(|_| Plane::new(n, n));
         for mirrored in [false, true] {
@@ -91,7 +94,8 @@ impl Look {
             if data.iter().any(|p| !p.is_finite()) {
                 return Err(ModelError { code: Code::ModelFailed, detail: format!("{}: the output is not finite", row.name) });
             }
-            for (plane, part) in planes.iter_mut().zip(data.chunks_exact(n * n)) {
+            for (plane, channel) in planes.iter_mut().zip(order) {
+                let part = &data[channel * n * n..][..n * n];
                 for (into, from) in plane.data.chunks_exact_mut(n).zip(part.chunks_exact(n)) {
                     for x in 0..n {
                         into[x] += 0.5 * if mirrored { from[n - 1 - x] } else { from[x] };
@@ -198,13 +202,25 @@ pub fn component(plane: &Plane, level: f32) -> Gray {
     found
 }
 
+/// The channel of the output in which each of [`CLASSES`] lies. Errors: ModelMismatch.
+fn channels_of(row: &ModelRow) -> Result<[usize; CHANNELS], ModelError> {
+    let mut channels = [0; CHANNELS];
+    for (channel, class) in channels.iter_mut().zip(CLASSES) {
+        *channel = row.output.classes.iter().position(|c| *c == class).ok_or_else(|| {
+            let detail = format!("{}: segmentation wants the class {class:?}, the manifest says {:?}", row.name, row.output.classes);
+            ModelError { code: Code::ModelMismatch, detail }
+        })?;
+    }
+    Ok(channels)
+}
+
 /// N x N x 3 bytes to 1 x 3 x N x N in the manifest's range and order.
 fn tensor(square: &Rgb, row: &ModelRow, mirrored: bool) -> Tensor {
     let n = square.width;
-    let [black, white] = row.input.range;
     let mut data = vec![0.0; 3 * n * n];
     for (c, plane) in data.chunks_exact_mut(n * n).enumerate() {
         let from = if row.input.order == Order::Rgb { c } else { 2 - c };
+        let [black, white] = row.input.ends(from);
         for (y, out) in plane.chunks_exact_mut(n).enumerate() {
             for (x, v) in out.iter_mut().enumerate() {
                 let at = if mirrored { n - 1 - x } else { x };
