@@ -1,8 +1,8 @@
 //! `weights/manifest.toml`: the networks that this program knows, and what their files must be.
 //!
-//! The manifest of the build is compiled in, so that `irisd weights list` can name what is missing on an empty device. A
-//! `manifest.toml` in `paths.weights`, then one in `<state>/weights`, adds rows or replaces those of the same name. Files are looked
-//! for in the other order: `<state>/weights` (what a person added), then `paths.weights` (what the package brought).
+//! The manifest of the build is compiled in, so that `irisd weights list` can name what is missing on an empty device. Then each `*.toml`
+//! of `paths.weights`, and each of `<state>/weights`, in the order of their names, adds rows or replaces those of the same name. Files are
+//! looked for in the other order: `<state>/weights` (what a person added), then `paths.weights` (what the package brought).
 //!
 //! Invariant: [`Manifest::verified`] is the only way to a path that a runtime may load, and it hashes the file each time. A file
 //! whose sha256 is not its row's is never loaded: a swapped network would give masks that look right.
@@ -24,7 +24,7 @@ use crate::{
 mod check;
 
 const BUILT_IN: &str = include_str!("../../../weights/manifest.toml");
-const FILE: &str = "manifest.toml";
+const EXTENSION: &str = "toml";
 /// Height and width of the trial input of a network whose input size is free, px.
 const CANARY: usize = 32;
 
@@ -69,7 +69,7 @@ pub enum Order {
     Bgr,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputPort {
     pub name: String,
@@ -88,7 +88,7 @@ pub struct InputPort {
     pub padding: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputPort {
     pub name: String,
@@ -103,7 +103,7 @@ pub struct OutputPort {
 }
 
 /// The second input of a network of the role reflections: N x 1 x H x W. Without it the mask is the fourth channel of the input.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskPort {
     pub name: String,
@@ -112,7 +112,7 @@ pub struct MaskPort {
 }
 
 /// One row of the manifest.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRow {
     pub name: String,
@@ -186,22 +186,17 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Built-in rows, then `<weights>/manifest.toml`, then `<state>/weights/manifest.toml`. Folders and files may be missing.
+    /// Built-in rows, then those of `<weights>/*.toml`, then those of `<state>/weights/*.toml`. Folders may be missing.
     pub fn load(state: &Path, weights: &Path) -> Result<Self, ManifestError> {
         let places = vec![state.join("weights"), weights.to_owned()];
         let mut models = parse(Path::new("the built-in manifest"), BUILT_IN)?;
-        for place in places.iter().rev() {
-            let path = place.join(FILE);
-            match std::fs::read_to_string(&path) {
-                Ok(text) => {
-                    for row in parse(&path, &text)? {
-                        models.retain(|m| m.name != row.name);
-                        models.push(row);
-                    }
-                }
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(source) => return Err(ManifestError::Unreadable { path, source }),
+        for path in documents(&places[1])?.into_iter().chain(documents(&places[0])?) {
+            let text = std::fs::read_to_string(&path).map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
+            for row in parse(&path, &text)? {
+                models.retain(|m| m.name != row.name);
+                models.push(row);
             }
+            check::files(&models).map_err(|reason| ManifestError::Malformed { path, reason })?;
         }
         Ok(Self { models, places })
     }
@@ -249,16 +244,21 @@ impl InputPort {
 }
 
 impl ModelRow {
-    pub fn spec(&self, file: PathBuf) -> ModelSpec {
+    /// The shape of the trial input: all channels, those of the mask too.
+    pub fn canary(&self) -> Vec<usize> {
         let [n, c, h, w] = self.input.shape;
         let or = |v: usize, free: usize| if v == 0 { free } else { v };
+        vec![or(n, 1), or(c, 3) + usize::from(self.mask.is_some()), or(h, CANARY), or(w, CANARY)]
+    }
+
+    pub fn spec(&self, file: PathBuf) -> ModelSpec {
         ModelSpec {
             name: self.name.clone(),
             file,
             input: self.input.name.clone(),
             mask: self.mask.as_ref().map(|m| m.name.clone()),
             output: self.output.name.clone(),
-            canary: vec![or(n, 1), or(c, 3) + usize::from(self.mask.is_some()), or(h, CANARY), or(w, CANARY)],
+            canary: self.canary(),
             plain: false,
         }
     }
@@ -280,7 +280,23 @@ impl ModelRow {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
+/// The manifests of a folder, in the order of their names.
+fn documents(place: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+    let unreadable = |source| ManifestError::Unreadable { path: place.to_owned(), source };
+    let entries = match std::fs::read_dir(place) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(unreadable(e)),
+    };
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| entry.map(|e| e.path())).collect();
+    let mut found = paths.map_err(unreadable)?;
+    found.retain(|p| p.extension().is_some_and(|e| e == EXTENSION));
+    found.sort();
+    Ok(found)
+}
+
+/// The rows of `text`, which came from `path`, each of them checked.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
     let malformed = |reason: String| ManifestError::Malformed { path: path.to_owned(), reason };
     let rows = toml::from_str::<Document>(text).map_err(|e| malformed(e.to_string()))?.model;
     check::rows(&rows).map_err(malformed)?;

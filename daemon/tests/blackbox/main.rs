@@ -38,3 +38,4 @@ mod process;
 mod real_eyes;
 mod shutdown;
 mod urls;
+mod weights;

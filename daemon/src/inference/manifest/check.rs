@@ -1,6 +1,8 @@
 //! What a row of a manifest must say, beyond having every field: a row that is refused here could only fail later, with a photo.
 
-use super::{Class, ModelRow, Role};
+use std::path::Path;
+
+use super::{Class, EXTENSION, ModelRow, Role};
 
 /// Words that the configuration uses where a network's name may stand.
 const RESERVED: [&str; 4] = ["auto", "classical", "lanczos", "off"];
@@ -23,18 +25,29 @@ pub fn rows(rows: &[ModelRow]) -> Result<(), String> {
     Ok(())
 }
 
+/// Two networks in one file: whichever came second would make the other one look tampered with.
+pub fn files(rows: &[ModelRow]) -> Result<(), String> {
+    for (i, row) in rows.iter().enumerate() {
+        if let Some(other) = rows[..i].iter().find(|other| other.file == row.file) {
+            return Err(format!("models {:?} and {:?} have one file, {:?}", other.name, row.name, row.file));
+        }
+    }
+    Ok(())
+}
+
 fn need(holds: bool, or: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(or()) }
 }
 
 fn names(row: &ModelRow) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-    let fits = (1..=LONGEST_NAME).contains(&row.name.len()) && row.name.chars().all(plain) && !RESERVED.contains(&&*row.name);
+    let written = (1..=LONGEST_NAME).contains(&row.name.len()) && row.name.chars().all(plain) && !row.name.starts_with('.');
+    let fits = written && !RESERVED.contains(&row.name.as_str());
     need(fits, || format!("a name has 1 to {LONGEST_NAME} of a-z 0-9 . _ - and is none of {RESERVED:?}"))?;
     // A file name with a slash would let a manifest point out of the folders that are looked in.
     let plain = !row.file.is_empty() && !row.file.contains(['/', '\\']) && !row.file.starts_with('.');
     need(plain, || format!("{:?} is not a plain file name", row.file))?;
-    need(row.file != super::FILE, || format!("{:?} is the manifest's own name", row.file))?;
+    need(Path::new(&row.file).extension().is_none_or(|e| e != EXTENSION), || format!("{:?} would be read as a manifest", row.file))?;
     need(!row.licence.trim().is_empty(), || "licence is empty: say under which terms the file may be used".into())?;
     need(!row.source.trim().is_empty(), || "source is empty: say where the file came from".into())
 }
@@ -106,7 +119,7 @@ mod tests {
     fn a_row_that_no_step_could_use_is_refused_with_its_name_and_the_reason() {
         for (from, to, word) in [
             ("\"iris.onnx\"", "\"../../etc/passwd\"", "not a plain file name"),
-            ("\"iris.onnx\"", "\"manifest.toml\"", "the manifest's own name"),
+            ("\"iris.onnx\"", "\"manifest.toml\"", "read as a manifest"),
             ("name = \"iris\"", "name = \"auto\"", "none of"),
             ("name = \"iris\"", "name = \"Iris 2\"", "a-z"),
             ("\"realesrgan-x4plus\"", "\"iris\"", "stands twice"),
