@@ -112,7 +112,7 @@ fn show(rows: &[WeightStatus], output: Output) -> Ended {
         return Ok(print(json!(rows))?);
     }
     for row in rows {
-        let state = match (row.state, row.code) {
+        let state = match (row.state, &row.code) {
             (State::Present, None) => "present",
             (State::Present, Some(_)) => "UNUSABLE",
             (State::Missing, _) => "missing",
@@ -124,7 +124,7 @@ fn show(rows: &[WeightStatus], output: Output) -> Ended {
             format!("{state:<9} {:<13} {:<24} {size:>8}  {:<13} {}", row.role, row.name, row.licence, ran.as_deref().unwrap_or_default());
         print(line.trim_end())?;
         if let Some(detail) = &row.detail {
-            let code = row.code.map(|code| format!("{code}: ")).unwrap_or_default();
+            let code = row.code.as_ref().map(|code| format!("{code}: ")).unwrap_or_default();
             tell(format!("          {}: {code}{detail}", row.name));
         }
     }

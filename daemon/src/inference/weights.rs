@@ -47,7 +47,7 @@ pub struct WeightStatus {
     pub sha256: Sha256,
     pub state: State,
     /// The error code that a job would end with ("weights_missing", "model_mismatch" ...); None: nothing is known to be wrong.
-    pub code: Option<&'static str>,
+    pub code: Option<String>,
     /// What is wrong, and what to do.
     pub detail: Option<String>,
     /// What it ran on; None: it was not tried.

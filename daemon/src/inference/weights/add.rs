@@ -84,7 +84,7 @@ fn stage(manifest: &Manifest, row: &ModelRow, text: Option<&str>, path: &Path, f
     let place = manifest.own_place().to_owned();
     let state = place.with_extension("new");
     let mut staged = Staged { row: row.clone(), state, place, files: vec![row.file.clone()] };
-    let fill = |staged: &mut Staged| -> io::Result<()> {
+    let mut fill = |staged: &mut Staged| -> io::Result<()> {
         let folder = staged.folder();
         let _ = fs::remove_dir_all(&staged.state); // what a power cut left of an earlier one
         fs::create_dir_all(&folder)?;
