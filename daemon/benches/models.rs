@@ -21,7 +21,7 @@ use serde_json::Value;
 use common::{JOB, client::Client, daemon::Daemon, eventually, eyes};
 
 const MODEL: &str = "realesr-animevideov3-x4";
-const PHOTO: &str = "1280x960";
+const PHOTO: &str = "640x480";
 const ROUNDS: usize = 5;
 /// Side of an input whose size is free: `enhance.tile`, px.
 const TILE: usize = 256;

@@ -131,7 +131,7 @@ mod tests {
             ("range = [0.0, 1.0]", "range = [1.0, 1.0]", "no width"),
             ("padding = 127", "padding = 127, deviation = [0.2, 0.0, 0.2]", "above 0"),
             ("max_error = 0.02", "max_error = 2.0", "share of the output's range"),
-            ("memory_mb = 15", "memory_mb = 0", "measured"),
+            ("memory_mb = 30", "memory_mb = 0", "measured"),
             ("licence = \"Apache-2.0\"", "licence = \" \"", "terms"),
             ("[0, 3, 0, 0], range", "[0, 3, 36, 36], range", "no room between overlaps"),
             ("scale = 4", "scale = 0", "1 to 8"),

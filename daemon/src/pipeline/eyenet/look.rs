@@ -234,6 +234,19 @@ fn tensor(square: &Rgb, row: &ModelRow, mirrored: bool) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::manifest::Manifest;
+
+    #[test]
+    fn planes_are_found_by_their_class_wherever_the_network_has_them_and_a_class_that_is_missing_is_named() {
+        let manifest = Manifest::load("/nonexistent".as_ref(), "/nonexistent".as_ref()).expect("the built-in one");
+        let mut row = manifest.get("iris").expect("row").clone();
+        assert_eq!(channels_of(&row).expect("all four"), [0, 1, 2, 3]);
+        row.output.classes = vec![Class::Opening, Class::Limbus, Class::Iris, Class::Pupil];
+        assert_eq!(channels_of(&row).expect("all four"), [2, 3, 1, 0]);
+        row.output.classes[3] = Class::Iris;
+        let error = channels_of(&row).expect_err("no pupil");
+        assert!(error.code == Code::ModelMismatch && error.detail.contains("Pupil"), "{error}");
+    }
 
     #[test]
     fn a_square_of_the_halves_shows_what_a_square_of_the_photo_shows() {
