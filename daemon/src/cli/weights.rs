@@ -3,13 +3,15 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Ended, Output, Stop, configuration_unchecked, owner::become_owner_of, print, tell};
+use super::{Ended, Output, Stop, configuration, configuration_unchecked, owner::become_owner_of, print, tell};
 use crate::{
     app::parts::engine,
     config::Config,
@@ -24,6 +26,9 @@ use crate::{
     ports::ModelError,
 };
 
+/// Between two words about an engine in the making.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Action {
     /// What the manifest names, and what is there.
@@ -34,6 +39,14 @@ pub(super) enum Action {
     Fetch(Output),
     /// Take a network's file onto this device. Its sha256 must stand in the manifest, or in the row that comes with it.
     Add(Add),
+    /// Build TensorRT's engines now, minutes each, instead of while the first photos are served. Exit code 1 if one could not be built.
+    Build(Build),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Build {
+    /// Names of `irisd weights list`; none: all that are installed.
+    names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -46,8 +59,8 @@ pub(super) struct Add {
     output: Output,
 }
 
-pub(super) fn weights(config: Option<&Path>, action: &Action) -> Ended {
-    let config = configuration_unchecked(config)?;
+pub(super) fn weights(file: Option<&Path>, action: &Action) -> Ended {
+    let config = configuration_unchecked(file)?;
     match action {
         Action::List(output) => show(&weights::list(&manifest(&config)?), *output),
         Action::Verify(output) => verify(&config, *output),
@@ -56,7 +69,42 @@ pub(super) fn weights(config: Option<&Path>, action: &Action) -> Ended {
             verify(&config, *output)
         }
         Action::Add(a) => add(&config, a),
+        Action::Build(b) => build(file, &b.names),
     }
+}
+
+fn build(file: Option<&Path>, names: &[String]) -> Ended {
+    let config = configuration(file)?;
+    become_owner_of(&config.paths.state)?;
+    let engine = engine(&config)?;
+    let installed = engine.manifest().models().iter().filter(|m| engine.manifest().locate(m).is_some()).map(|m| m.name.clone());
+    let names: Vec<String> = if names.is_empty() { installed.collect() } else { names.to_vec() };
+    let mut all = true;
+    for name in names {
+        let begun = Instant::now();
+        let built = thread::scope(|scope| {
+            let work = scope.spawn(|| engine.build_now(&name));
+            let mut told = Duration::ZERO;
+            while !work.is_finished() {
+                thread::sleep(Duration::from_millis(100));
+                if begun.elapsed() >= told + TELL_EVERY {
+                    told = begun.elapsed();
+                    tell(format!("{name}: its engine is being built, {} s", told.as_secs()));
+                }
+            }
+            work.join()
+        });
+        let took = begun.elapsed().as_secs();
+        match built {
+            Ok(Ok(on)) => print(format!("{name} runs on {}, {} ({}); {took} s", on.provider, on.precision, on.by_nodes()))?,
+            Ok(Err(e)) => {
+                tell(format!("{name}: no engine: {e}. Without one the next of inference.providers runs it."));
+                all = false;
+            }
+            Err(_) => return Err(anyhow::anyhow!("{name}: the build panicked").into()),
+        }
+    }
+    if all { Ok(()) } else { Err(Stop::Said) }
 }
 
 fn manifest(config: &Config) -> anyhow::Result<Manifest> {

@@ -259,7 +259,6 @@ impl ModelRow {
             mask: self.mask.as_ref().map(|m| m.name.clone()),
             output: self.output.name.clone(),
             canary: self.canary(),
-            plain: false,
         }
     }
 

@@ -16,12 +16,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Engine,
+    Engine, RunsOn,
     manifest::{InputPort, Manifest, MaskPort, ModelRow, OutputPort},
 };
 use crate::{
     domain::{fault::Code, ids::Sha256},
-    ports::{ModelError, RunsOn, Tensor},
+    ports::{ModelError, Tensor},
 };
 
 pub mod add;
@@ -171,7 +171,7 @@ pub fn try_out(engine: &Engine, row: &ModelRow) -> Result<RunsOn, ModelError> {
             return Err(ModelError { code: Code::ModelMismatch, detail });
         }
     }
-    engine.runs_on(&row.name)
+    Ok(engine.runs_on(&row.name)?)
 }
 
 /// Runs the build-time script `fetch.sh` of `folder` (a checkout's `weights/`); its output goes to stderr.

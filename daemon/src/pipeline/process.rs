@@ -162,7 +162,13 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
         Ok(Another { photo: photo.clone(), sha256 })
     });
     let others = others.collect::<Result<Vec<_>, Fault>>()?;
-    let done = pipeline.merge(&input, &others, &Alone).map_err(|ended| match ended {
+    let run = || pipeline.merge(&input, &others, &Alone);
+    let done = run().or_else(|ended| match ended {
+        // As the daemon does: what was of that moment alone gets one more try.
+        Ended::Fault(fault, _) if fault.class == FaultClass::TransientError => run(),
+        ended => Err(ended),
+    });
+    let done = done.map_err(|ended| match ended {
         Ended::Fault(fault, _) => *fault,
         Ended::Stopped => Fault::new(Code::Internal, "the run was stopped"),
     })?;

@@ -29,6 +29,7 @@ mod idempotency;
 mod journey;
 mod kills;
 mod losses;
+mod models;
 mod mqtt;
 mod networks;
 mod outage;

@@ -11,7 +11,7 @@ use crate::{
         resize,
     },
     inference::{
-        Engine,
+        Engine, RunError,
         manifest::{Class, ModelRow, Order},
     },
     ports::{ModelError, Tensor},
@@ -76,11 +76,11 @@ pub struct Look {
 }
 
 impl Look {
-    pub fn at(levels: &mut Levels<'_>, row: &ModelRow, engine: &Engine, square: (f64, f64, f64)) -> Result<Self, ModelError> {
+    pub fn at(levels: &mut Levels<'_>, row: &ModelRow, engine: &Engine, square: (f64, f64, f64)) -> Result<Self, RunError> {
         let [_, channels, n, width] = row.input.shape;
         if channels != 3 || n == 0 || n != width {
             let detail = format!("{}: segmentation wants an input of 1 x 3 x N x N, the manifest says {:?}", row.name, row.input.shape);
-            return Err(ModelError { code: Code::ModelMismatch, detail });
+            return Err(ModelError { code: Code::ModelMismatch, detail }.into());
         }
         let order = channels_of(row)?;
         let picture = levels.square(square, n, row.input.padding);
@@ -92,7 +92,7 @@ impl Look {
                 ModelError { code: Code::ModelMismatch, detail: format!("{}: {shapes:?} came out, 1 x 4 x {n} x {n} is wanted", row.name) }
             })?;
             if data.iter().any(|p| !p.is_finite()) {
-                return Err(ModelError { code: Code::ModelFailed, detail: format!("{}: the output is not finite", row.name) });
+                return Err(ModelError { code: Code::ModelFailed, detail: format!("{}: the output is not finite", row.name) }.into());
             }
             for (plane, channel) in planes.iter_mut().zip(order) {
                 let part = &data[channel * n * n..][..n * n];
