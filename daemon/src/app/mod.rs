@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    adapters::{clock::SystemClock, systemd},
+    adapters::{allocator, clock::SystemClock, systemd},
     camera::Cameras,
     config::Config,
     http::{self, Api, Parts, auth::signer::Signer, auth::tokens::Tokens},
@@ -31,7 +31,6 @@ use crate::{
     worker::{self, Live},
 };
 
-mod allocator;
 mod deeds;
 mod endpoint;
 mod facts;
