@@ -285,7 +285,9 @@ mod tests {
         let (stop, told) = (RunStop::default(), Arc::new(AtomicUsize::new(0)));
         let count = || {
             let told = Arc::clone(&told);
-            move || drop(told.fetch_add(1, Ordering::SeqCst))
+            move || {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
         };
         drop(stop.on_stop(count()));
         let running = stop.on_stop(count());

@@ -185,7 +185,7 @@ fn a_network_that_fails_while_it_runs_gets_its_job_one_more_try_and_then_lanczos
 
 #[test]
 fn a_network_without_an_end_ends_with_its_jobs_time_or_cancel_and_nothing_is_stuck() {
-    let Some(mut daemon) = with_upscaler(Answer::Endless, str::to_owned, "[queue]\njob_timeout = \"3s\"\n") else { return };
+    let Some(mut daemon) = with_upscaler(Answer::Endless, str::to_owned, "[queue]\njob_timeout = \"5s\"\n") else { return };
     let client = daemon.client();
     let photo = client.photo(&eyes::small_eye(408));
     let timed_out = client.finished(&client.submit(&photo));
