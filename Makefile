@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections bench-gate eval fmt lint setup torture-kill torture-power torture-disk torture-soak bench-enhance
+.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections bench-gate eval fmt lint setup torture-kill torture-power torture-disk torture-soak bench-enhance bench-models aarch64
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -22,6 +22,13 @@ bench-priority: ## figures: what an interactive job waits for behind fifty other
 bench-enhance: ## the enhance stage beside the network's own time, beside Python, and its memory
 	@daemon/scripts/setup.sh
 	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench enhance
+
+bench-models: ## from the start to the first enhanced photo, and memory without, with and after networks
+	@daemon/scripts/setup.sh
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench models
+
+aarch64:    ## the program for the Jetson's architecture, cross-built, and one photo by it under qemu: minutes
+	@daemon/scripts/aarch64.sh
 
 eval:       ## segmentation against a folder of eyes with masks: make eval EYES=/path/to/eyes
 	@daemon/scripts/setup.sh

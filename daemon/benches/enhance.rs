@@ -72,8 +72,9 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
     let python = python();
     println!("{MODEL}, {SIDE} x {SIDE} px to {0} x {0}, {cores} cores; medians of {ROUNDS} interleaved runs", 4 * SIDE);
+    println!("load before: {}", fs::read_to_string("/proc/loadavg").unwrap_or_default().trim());
     println!(
-        "{:<9}{:>10}{:>12}{:>12}{:>14}{:>14}{:>12}",
+        "{:<9}{:>10}{:>12}{:>12}{:>14}{:>14}{:>15}",
         "threads", "stage s", "in run s", "stage/run", "Python s", "in run s", "stage/Python"
     );
     let mut threads = vec![1, cores];
@@ -148,7 +149,7 @@ fn overhead(library: &Path, threads: usize, python: Option<&Path>) {
     }
     let rounds: Vec<(f64, f64)> = ours.iter().zip(&theirs).map(|(o, t)| (o.0, t.0)).collect();
     let (python_s, inside_s) = (median(theirs.iter().map(|p| p.0)), median(theirs.iter().map(|p| p.1)));
-    println!("{python_s:>14.2}{inside_s:>14.2}{:>12.3}", ratio(&rounds));
+    println!("{python_s:>14.2}{inside_s:>14.2}{:>15.3}", ratio(&rounds));
     println!("         {} tiles; largest difference from Python's answers: {:.1e}", tiles.len(), difference(&engine, dir.path(), &tiles));
 }
 

@@ -26,7 +26,7 @@ use irisd::{
         stage::{Stage, StepMs},
     },
     inference::{
-        Engine,
+        Engine, Options,
         manifest::{self, Manifest},
     },
     pipeline::{Input, Pipeline, Settings, Stop, Watch},
@@ -106,7 +106,7 @@ fn checkpoints(photo: &Path) -> Vec<Duration> {
     let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights");
     let manifest = Manifest::load(Path::new("/nonexistent"), &weights).unwrap();
     let none = ModelError { code: Code::RuntimeMissing, detail: "none is needed here".into() };
-    let engine = Engine::new(manifest, Err(none), vec!["cpu".into()], None);
+    let engine = Engine::new(manifest, Err(none), Options::default());
     let pipeline = Pipeline::new(Settings::from_config(&config), engine, Arc::new(SystemClock::new()));
     let (dir, gaps) = (tempfile::tempdir().unwrap(), Gaps::default());
     let sha256 = manifest::hash(photo).unwrap();

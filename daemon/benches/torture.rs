@@ -99,6 +99,9 @@ enum What {
         seed: u64,
         #[arg(long, default_value_t = 7200)]
         seconds: u64,
+        /// Jobs a second.
+        #[arg(long, default_value_t = 1.0)]
+        rate: f64,
         /// Emptied first.
         #[arg(long)]
         work: PathBuf,
@@ -122,11 +125,11 @@ fn main() -> ExitCode {
             start_in(&work, false);
             power::run(&power::Plan { work, seed, cuts, deep_every }).unwrap_or_else(|| vec!["no QEMU, or no kernel for it".into()])
         }
-        What::Soak { seed, seconds, work } => {
+        What::Soak { seed, seconds, rate, work } => {
             start_in(&work, true);
             let length = Duration::from_secs(seconds);
             let every = Duration::from_secs((seconds / 720).max(1));
-            soak::run(&soak::Plan { work, seed, length, warm_up: length.min(Duration::from_secs(600)), every }).faults
+            soak::run(&soak::Plan { work, seed, length, warm_up: length.min(Duration::from_secs(600)), every, rate }).faults
         }
     };
     faults.iter().for_each(|fault| println!("FAULT {fault}"));

@@ -4,6 +4,7 @@
 #   setup.sh         what building and running needs
 #   setup.sh test    and the servers and the browser that the tests talk to
 #   setup.sh guest   and a virtual machine to pull the plug of
+#   setup.sh aarch64 and a linker and an emulator for the Jetson's architecture: arm64 becomes a second architecture of this system
 set -euo pipefail
 
 # clang and libclang: the camera bindings are generated from the kernel's headers. python3-pip: brings the ONNX Runtime library.
@@ -12,6 +13,8 @@ needed=(clang libclang-dev libc6-dev pkg-config python3 python3-pip python3-venv
 for_tests=(mosquitto mosquitto-clients chromium libfaketime)
 # The machine, and what its first filesystem is made with.
 for_guest=(qemu-system-x86 busybox-static cpio kmod e2fsprogs)
+# A linker and a C library to build with, an emulator and a C library to run with. Rust's own part: scripts/aarch64.sh.
+for_aarch64=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static libc6:arm64 libstdc++6:arm64)
 
 installed() { [ "$(dpkg-query -W -f='${Status}' "$1" 2>/dev/null)" = "install ok installed" ]; }
 
@@ -34,6 +37,10 @@ else
     wanted=("${needed[@]}")
     [ "${1:-}" = test ] && wanted+=("${for_tests[@]}")
     [ "${1:-}" = guest ] && wanted+=("${for_guest[@]}")
+    if [ "${1:-}" = aarch64 ]; then
+        dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
+        wanted+=("${for_aarch64[@]}")
+    fi
     # Node drives the browser; one that was installed in another way is welcome, too.
     [ "${1:-}" != test ] || command -v npm >/dev/null || wanted+=(nodejs npm)
     read -ra lacking <<<"$(missing "${wanted[@]}")"

@@ -219,6 +219,8 @@ mod tests {
             "weights fetch",
             "weights verify",
             "weights add f.onnx",
+            "weights add f.onnx --row f.toml --json",
+            "weights verify --json",
             "jobs list",
             "jobs show 01890000-0000-7000-8000-000000000000 --json",
             "jobs watch",

@@ -149,6 +149,8 @@ pub struct Inference {
     pub precision: String,
     /// Frees a model after this long without a job; empty: never.
     pub idle_unload: String,
+    /// What one network may take, bytes; empty: what is free.
+    pub memory: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -390,6 +392,7 @@ impl Default for Inference {
             threads: 0,
             precision: "auto".into(),
             idle_unload: String::new(),
+            memory: String::new(),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The seams: what the house asks of the world outside. Each trait has a real adapter under `adapters/`; app.rs plugs them in.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -83,22 +87,74 @@ pub struct ModelError {
     pub detail: String,
 }
 
-/// What really runs: read from the session, never from the configuration.
+/// What one execution provider did of a network: read from the profile of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RunsOn {
-    /// "tensorrt", "cuda" or "cpu".
+pub struct Share {
+    /// "tensorrt", "cuda", "cpu".
     pub provider: String,
-    /// "fp32", "fp16".
-    pub precision: String,
-    /// Why an asked-for provider did not run.
-    pub reason: Option<String>,
+    pub nodes: usize,
+    /// Time in them, us.
+    pub us: u64,
+}
+
+/// Ends a run from another thread. Clones share one word: once it is said, it stays said.
+#[derive(Clone, Default)]
+pub struct RunStop(Arc<Mutex<Stopping>>);
+
+#[derive(Default)]
+struct Stopping {
+    said: bool,
+    /// What ends the runs that are under way, by number.
+    runs: Vec<(u64, Box<dyn Fn() + Send>)>,
+    next: u64,
+}
+
+impl RunStop {
+    pub fn stop(&self) {
+        let mut inner = self.lock();
+        inner.said = true;
+        inner.runs.iter().for_each(|(_, end)| end());
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.lock().said
+    }
+
+    /// `end` is called on [`RunStop::stop`], at once where that was said already, until the guard is dropped. It must not wait.
+    pub fn on_stop(&self, end: impl Fn() + Send + 'static) -> OnStop {
+        let mut inner = self.lock();
+        if inner.said {
+            end();
+        }
+        let number = inner.next;
+        inner.next += 1;
+        inner.runs.push((number, Box::new(end)));
+        OnStop { stop: self.clone(), number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stopping> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`RunStop::on_stop`].
+pub struct OnStop {
+    stop: RunStop,
+    number: u64,
+}
+
+impl Drop for OnStop {
+    fn drop(&mut self) {
+        self.stop.lock().runs.retain(|(number, _)| *number != self.number);
+    }
 }
 
 /// One loaded network. One session, one thread.
 pub trait Model: Send {
-    /// Input and output tensors have the shapes that the manifest states.
-    fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>, ModelError>;
-    fn runs_on(&self) -> RunsOn;
+    /// Input and output tensors have the shapes that the manifest states. A run that `stop` ends is an error.
+    fn run(&mut self, input: &Tensor, stop: &RunStop) -> Result<Vec<Tensor>, ModelError>;
+    /// The first run, observed: the answer, and what each provider did for it. Once.
+    fn trial(&mut self, input: &Tensor, stop: &RunStop) -> Result<(Vec<Tensor>, Vec<Share>), ModelError>;
     /// Time spent inside the library's own run since it was loaded: what is left of a stage's wall time is ours.
     fn busy(&self) -> Duration {
         Duration::ZERO
@@ -116,15 +172,29 @@ pub struct ModelSpec {
     pub output: String,
     /// A shape to try it with once after loading (canary).
     pub canary: Vec<usize>,
-    /// In fp32, on a provider that builds no engine: the second try of a network whose answer was no picture.
-    pub plain: bool,
+}
+
+/// Where a network is to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Execution providers in this order, the CPU behind them; each must register. Empty: the CPU alone.
+    pub providers: Vec<String>,
+    /// Half precision, which counts with TensorRT alone.
+    pub fp16: bool,
+    /// TensorRT: where the engine for exactly the spec's `canary` shape and its timing cache are kept; None: they are not.
+    pub engine: Option<PathBuf>,
 }
 
 /// The library that runs networks.
 pub trait ModelRuntime: Send + Sync {
-    fn load(&self, spec: &ModelSpec) -> Result<Box<dyn Model>, ModelError>;
+    /// Whether these providers can be registered at all. Quick; says nothing about a network. Errors: why not.
+    fn registers(&self, providers: &[String]) -> Result<(), ModelError>;
+    /// With TensorRT and no kept engine this takes minutes. Errors: ModelMismatch, ModelFailed.
+    fn load(&self, spec: &ModelSpec, on: &Placement) -> Result<Box<dyn Model>, ModelError>;
     /// Name, version and path of the library, for `/device` and `doctor`.
     fn about(&self) -> String;
+    /// What a kept engine depends on beside its network: versions of the library and of TensorRT, the GPU.
+    fn identity(&self) -> String;
 }
 
 // ---- the bucket
@@ -188,9 +258,13 @@ pub struct Message {
 #[error("the broker is away: {0}")]
 pub struct SinkError(pub String);
 
+/// Publishes that a caller may have unanswered at a time; a few more are refused. Small, so that a break fails few.
+pub const PUBLISHES_AT_ONCE: usize = 32;
+
 /// An MQTT broker.
 pub trait EventSink: Send + Sync {
-    /// Resolves on the broker's PUBACK (QoS 1) or once sent (QoS 0). Fails when the connection breaks: publish again.
+    /// Messages leave in the order of these calls, whenever and in whatever order the futures are polled. The future resolves on the
+    /// broker's PUBACK (QoS 1) or once sent (QoS 0). Fails when the connection breaks or too many wait: publish again.
     fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), SinkError>>;
     /// Whether the broker is connected; each rise of it is a new connection (birth messages go out then).
     fn connected(&self) -> watch::Receiver<bool>;
@@ -198,4 +272,29 @@ pub trait EventSink: Send + Sync {
     fn incoming(&self) -> Option<mpsc::Receiver<Message>>;
     /// Publishes `last` (QoS 1, retained), then says goodbye, within `limit`.
     fn close(&self, last: Message, limit: Duration) -> BoxFuture<'_, ()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_run_is_told_to_end_once_and_also_when_the_word_came_before_it_began_and_not_after_it_ended() {
+        let (stop, told) = (RunStop::default(), Arc::new(AtomicUsize::new(0)));
+        let count = || {
+            let told = Arc::clone(&told);
+            move || {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        drop(stop.on_stop(count()));
+        let running = stop.on_stop(count());
+        stop.clone().stop();
+        assert_eq!((told.load(Ordering::SeqCst), stop.is_stopped()), (1, true), "the one that had ended was left alone");
+        drop(running);
+        let _late = stop.on_stop(count());
+        assert_eq!(told.load(Ordering::SeqCst), 2, "it begins, and is told at once");
+    }
 }

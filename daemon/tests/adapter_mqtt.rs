@@ -5,10 +5,10 @@ mod servers;
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, StreamExt, stream};
 use irisd::{
     adapters::mqtt::{MqttSink, Options},
-    ports::{EventSink, Message, Qos},
+    ports::{EventSink, Message, PUBLISHES_AT_ONCE, Qos},
 };
 use servers::{
     ca::TestCa,
@@ -50,8 +50,8 @@ async fn a_hundred_publishes_are_acknowledged_and_arrive_in_their_order() {
     // Retained, so that the watcher sees it however late it subscribes; then it is there.
     sink.publish(message("order/hello", "x", true)).await.unwrap();
     watcher.sees_start("order/hello ").await;
-    let all = (0..100).map(|n| sink.publish(message("order/n", &n.to_string(), false)));
-    let answers = within("publish", futures_util::future::join_all(all)).await;
+    let all = stream::iter(0..100).map(|n| sink.publish(message("order/n", &n.to_string(), false)));
+    let answers: Vec<_> = within("publish", all.buffered(PUBLISHES_AT_ONCE).collect()).await;
     assert!(answers.iter().all(Result::is_ok));
     watcher.sees("order/n 0 99").await;
     let numbers: Vec<_> = watcher.seen.iter().filter_map(|l| l.strip_prefix("order/n 0 ")).collect();
@@ -59,6 +59,23 @@ async fn a_hundred_publishes_are_acknowledged_and_arrive_in_their_order() {
     let tick = Message { qos: Qos::AtMostOnce, ..message("order/tick", "t", false) };
     sink.publish(tick).await.unwrap();
     watcher.sees("order/tick 0 t").await;
+}
+
+#[tokio::test]
+async fn messages_leave_in_the_order_of_the_calls_however_their_futures_are_polled() {
+    let broker = Mosquitto::start().await;
+    let mut watcher = Watcher::on(&broker, "order/#", &[]);
+    let sink = MqttSink::start(options(&broker)).unwrap();
+    connected(&sink).await;
+    sink.publish(message("order/hello", "x", true)).await.unwrap();
+    watcher.sees_start("order/hello ").await;
+    let mut all: Vec<_> = (0..PUBLISHES_AT_ONCE).map(|n| sink.publish(message("order/n", &n.to_string(), false))).collect();
+    all.reverse();
+    let answers = within("publish", futures_util::future::join_all(all)).await;
+    assert!(answers.iter().all(Result::is_ok));
+    watcher.sees(&format!("order/n 0 {}", PUBLISHES_AT_ONCE - 1)).await;
+    let numbers: Vec<_> = watcher.seen.iter().filter_map(|l| l.strip_prefix("order/n 0 ")).collect();
+    assert_eq!(numbers, (0..PUBLISHES_AT_ONCE).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
 #[tokio::test]

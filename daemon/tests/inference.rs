@@ -19,25 +19,15 @@ use irisd::{
     },
     imaging::{encode, raster::Rgb},
     inference::{
-        Engine,
+        Builds, Engine, Options,
         manifest::{self, Manifest},
     },
     pipeline::{Done, Ended, Input, Pipeline, Settings, Stop, Watch},
-    ports::{Clock, ModelRuntime, Tensor},
+    ports::{Clock, ModelRuntime, Placement, Tensor},
 };
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn options(library: PathBuf, cache: &Path) -> OrtOptions {
-    OrtOptions {
-        library,
-        providers: vec!["tensorrt".into(), "cuda".into(), "cpu".into()],
-        threads: 1,
-        precision: "auto".into(),
-        cache: cache.join("engines"),
-    }
 }
 
 /// The library, or None with a word about it.
@@ -50,13 +40,15 @@ fn library() -> Option<PathBuf> {
     found
 }
 
-fn runtime(cache: &Path) -> Option<Arc<dyn ModelRuntime>> {
-    Some(Arc::new(OrtRuntime::open(options(library()?, cache)).expect("the library loads")))
+fn runtime() -> Option<Arc<dyn ModelRuntime>> {
+    Some(Arc::new(OrtRuntime::open(OrtOptions { library: library()?, threads: 1 }).expect("the library loads")))
 }
 
 fn engine(cache: &Path) -> Option<Engine> {
     let manifest = Manifest::load(cache, &root().join("weights")).expect("manifest");
-    Some(Engine::new(manifest, Ok(runtime(cache)?), vec!["tensorrt".into(), "cuda".into(), "cpu".into()], None))
+    let providers = vec!["tensorrt".into(), "cuda".into(), "cpu".into()];
+    let engines = Some((cache.join("engines"), Builds::InBackground));
+    Some(Engine::new(manifest, Ok(runtime()?), Options { providers, engines, ..Options::default() }))
 }
 
 #[test]
@@ -91,7 +83,7 @@ fn a_super_resolution_network_gives_four_times_the_size() {
 #[test]
 fn a_network_with_other_names_or_shapes_is_a_mismatch_that_names_both() {
     let dir = tempfile::tempdir().expect("temp folder");
-    let Some(runtime) = runtime(dir.path()) else { return };
+    let Some(runtime) = runtime() else { return };
     let manifest = Manifest::load(dir.path(), &root().join("weights")).expect("manifest");
     let spec = manifest.get("iris").expect("row").spec(root().join("weights/iris.onnx"));
     for wrong in [
@@ -99,13 +91,16 @@ fn a_network_with_other_names_or_shapes_is_a_mismatch_that_names_both() {
         irisd::ports::ModelSpec { output: "mask".into(), ..spec.clone() },
         irisd::ports::ModelSpec { canary: vec![1, 3, 256, 256], ..spec.clone() },
     ] {
-        let error = runtime.load(&wrong).err().expect("it does not fit");
+        let error = runtime.load(&wrong, &Placement::default()).err().expect("it does not fit");
         assert_eq!(error.code, Code::ModelMismatch, "{error}");
         assert!(error.detail.contains("wanted") && error.detail.contains("the file has"), "{error}");
     }
     let broken = dir.path().join("broken.onnx");
     std::fs::write(&broken, "not a network").expect("write");
-    assert_eq!(runtime.load(&irisd::ports::ModelSpec { file: broken, ..spec }).err().expect("broken").code, Code::ModelFailed);
+    assert_eq!(
+        runtime.load(&irisd::ports::ModelSpec { file: broken, ..spec }, &Placement::default()).err().expect("broken").code,
+        Code::ModelFailed
+    );
 }
 
 struct Wall(Instant);

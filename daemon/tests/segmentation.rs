@@ -14,11 +14,11 @@ use irisd::{
         segment, synth,
     },
     inference::{
-        Engine,
+        Engine, Options, RunError,
         manifest::{Manifest, Role},
     },
     pipeline::eyenet,
-    ports::{ModelError, ModelRuntime},
+    ports::ModelRuntime,
 };
 use moves::{ALL, Move, iou};
 
@@ -31,16 +31,15 @@ fn engine() -> Option<Engine> {
         eprintln!("skipped: no ONNX Runtime in .tools (daemon/scripts/onnxruntime.sh brings it)");
         return None;
     }
-    let cpu = || vec!["cpu".to_owned()];
-    let options = OrtOptions { library, providers: cpu(), threads: 1, precision: "auto".into(), cache: "".into() };
+    let options = OrtOptions { library, threads: 1 };
     let runtime: Arc<dyn ModelRuntime> = Arc::new(OrtRuntime::open(options).unwrap());
     let manifest = Manifest::load(Path::new("/nonexistent"), &root.join("weights")).unwrap();
-    Some(Engine::new(manifest, Ok(runtime), cpu(), None))
+    Some(Engine::new(manifest, Ok(runtime), Options::default()))
 }
 
 fn by_network(engine: &Engine, photo: &Rgb) -> Option<eyenet::Found> {
     let row = engine.installed(Role::Segmentation)[0];
-    eyenet::find(photo, row, engine, |_| Ok::<_, ModelError>(())).unwrap()
+    eyenet::find(photo, row, engine, |_| Ok::<_, RunError>(())).unwrap()
 }
 
 #[test]

@@ -65,6 +65,7 @@ const ONE_PLACE: &[(&str, &[&str])] = &[
     ("hyper", &["http/", "client.rs", "client/"]),
     ("hyper_util", &["http/", "client.rs", "client/"]),
     ("sd_notify", &["adapters/systemd.rs"]),
+    ("tikv_jemallocator", &["adapters/allocator.rs"]),
     ("clap", &["cli.rs", "cli/", "main.rs"]),
     ("prometheus_client", &["telemetry.rs", "telemetry/"]),
     ("anyhow", &["cli.rs", "cli/", "app.rs", "app/", "main.rs"]),

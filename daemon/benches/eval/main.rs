@@ -33,11 +33,11 @@ use irisd::{
         segment,
     },
     inference::{
-        Engine,
+        Engine, Options, RunError,
         manifest::{Manifest, Role},
     },
     pipeline::eyenet,
-    ports::{ModelError, ModelRuntime},
+    ports::ModelRuntime,
 };
 
 /// Eyes that a kiosk would see; other prefixes are near-infrared, or exposed wrongly on purpose.
@@ -186,16 +186,15 @@ fn outcome(found: Option<(Gray, Ellipse, f64)>, start: Instant) -> Outcome {
 /// The network that ships, on the CPU.
 fn engine(root: &Path) -> Result<Engine> {
     let library = std::env::var_os("IRISD_TEST_ONNXRUNTIME").context("IRISD_TEST_ONNXRUNTIME names no library")?;
-    let cpu = || vec!["cpu".to_owned()];
-    let options = OrtOptions { library: library.into(), providers: cpu(), threads: 2, precision: "auto".into(), cache: PathBuf::new() };
+    let options = OrtOptions { library: library.into(), threads: 2 };
     let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>)?;
-    let engine = Engine::new(Manifest::load(Path::new(""), &root.join("weights"))?, Ok(runtime), cpu(), None);
+    let engine = Engine::new(Manifest::load(Path::new(""), &root.join("weights"))?, Ok(runtime), Options::default());
     ensure!(!engine.installed(Role::Segmentation).is_empty(), "no segmentation network in weights/");
     Ok(engine)
 }
 
 fn search(photo: &Rgb, engine: &Engine) -> Result<Option<eyenet::Found>> {
-    Ok(eyenet::find(photo, engine.installed(Role::Segmentation)[0], engine, |_| Ok::<_, ModelError>(()))?)
+    Ok(eyenet::find(photo, engine.installed(Role::Segmentation)[0], engine, |_| Ok::<_, RunError>(()))?)
 }
 
 /// How well a mask follows its photo: IoU of the moved photo's mask with the moved mask, 0 where there is none any more.

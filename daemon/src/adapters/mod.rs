@@ -1,6 +1,7 @@
 //! The world outside, one third-party crate a file. They import `domain`, `ports` (and `imaging`, for the synthetic camera) alone,
 //! never each other or `config`: app.rs hands them small option structs.
 
+pub mod allocator;
 pub mod camera_folder;
 pub mod camera_synthetic;
 #[cfg(target_os = "linux")]

@@ -13,6 +13,8 @@
 //!   carried into a new one. The caller hears of the failure and publishes again (at least once).
 //! - rumqttc gives no future for a PUBACK. It says in which order publishes left (`Outgoing::Publish(id)`, the order in which they were
 //!   queued) and which id was acknowledged; the table puts the two together.
+//! - A message is queued by the call of `publish`, not by the first poll of its future: futures that wait together are polled in no
+//!   order that one may count on (tokio's budget puts a task's futures back at random places), and messages would leave in that order.
 //! - The event loop's future is never dropped half way: a packet that was taken from the queue, but not yet written, would be lost.
 
 use std::{
@@ -35,12 +37,12 @@ use rumqttc::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use crate::ports::{EventSink, Message, Qos, SinkError};
+use crate::ports::{EventSink, Message, PUBLISHES_AT_ONCE, Qos, SinkError};
 
 /// A dead broker is noticed after at most two of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -48,10 +50,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// Publishes that are queued or wait for their PUBACK; others wait for a place. Small, so that a break fails few.
-const IN_FLIGHT: usize = 32;
-/// rumqttc's queue: the publishes in flight, SUBSCRIBE and DISCONNECT always find room.
-const QUEUE: usize = IN_FLIGHT + 4;
+/// rumqttc's queue: what a caller that was stopped left there, the publishes of the next one, SUBSCRIBE and DISCONNECT find room.
+const QUEUE: usize = 2 * PUBLISHES_AT_ONCE + 4;
 /// Commands and greetings that nobody took yet; further ones are dropped.
 const INCOMING: usize = 64;
 /// Largest packet that the broker may send us, bytes; a command is a few hundred.
@@ -102,7 +102,6 @@ struct Connection {
 struct Shared {
     /// None: away.
     connection: Mutex<Option<Connection>>,
-    places: Semaphore,
     connected: watch::Sender<bool>,
     /// No new connection after this.
     closing: watch::Sender<bool>,
@@ -120,12 +119,8 @@ impl MqttSink {
     pub fn start(options: Options) -> Result<Self, BadOptions> {
         let prepared = prepare(&options)?;
         let (tx, rx) = mpsc::channel(INCOMING);
-        let shared = Arc::new(Shared {
-            connection: Mutex::new(None),
-            places: Semaphore::new(IN_FLIGHT),
-            connected: watch::channel(false).0,
-            closing: watch::channel(false).0,
-        });
+        let shared =
+            Arc::new(Shared { connection: Mutex::new(None), connected: watch::channel(false).0, closing: watch::channel(false).0 });
         let task = tokio::spawn(keep_connected(shared.clone(), prepared, options.subscriptions, tx));
         Ok(Self { shared, incoming: Mutex::new(Some(rx)), task })
     }
@@ -139,11 +134,8 @@ impl Drop for MqttSink {
 
 impl EventSink for MqttSink {
     fn publish(&self, message: Message) -> BoxFuture<'_, Result<(), SinkError>> {
-        Box::pin(async move {
-            let _place = self.shared.places.acquire().await.map_err(|_| away("closed"))?;
-            let answer = self.shared.queue(message)?;
-            answer.await.unwrap_or_else(|_| Err(away("the connection broke")))
-        })
+        let queued = self.shared.queue(message);
+        Box::pin(async move { queued?.await.unwrap_or_else(|_| Err(away("the connection broke"))) })
     }
 
     fn connected(&self) -> watch::Receiver<bool> {
@@ -338,7 +330,7 @@ fn prepare(options: &Options) -> Result<MqttOptions, BadOptions> {
         .set_clean_start(true)
         .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
         .set_connect_properties(ConnectProperties { max_packet_size: Some(MAX_INCOMING_BYTES), ..ConnectProperties::new() })
-        .set_outgoing_inflight_upper_limit(2 * IN_FLIGHT as u16);
+        .set_outgoing_inflight_upper_limit(2 * PUBLISHES_AT_ONCE as u16);
     let will = &options.will;
     mqtt.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, will.retain, None));
     if !options.username.is_empty() {

@@ -15,8 +15,9 @@ use crate::{
         job::Lane,
         stage::Stage,
     },
-    inference::{Engine, ModelStatus, manifest::Role},
+    inference::{Engine, ModelStatus, manifest::Role, meets},
     outbox::{alerts, payload::DeviceFacts},
+    pipeline::AUTO_NETWORK,
 };
 
 pub const STORE_REBUILT: &str = "store_rebuilt";
@@ -33,6 +34,8 @@ pub const ALERTS: &[&str] =
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// How often gauges, alerts and told facts are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// The age of an engine in the making is told in steps, s: each change is a message.
+const BUILDING_STEP: u64 = 10;
 /// How often the store drops what nobody can ask for any more.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -48,6 +51,12 @@ pub fn wanted_models(config: &Config, engine: &Engine) -> Vec<String> {
         names.push(config.enhance.model.clone());
     }
     names
+}
+
+/// The network that `enhance.model = auto` takes where a GPU runs it.
+pub fn wanted_on_a_gpu(config: &Config, engine: &Engine) -> Option<String> {
+    let installed = || engine.installed(Role::Enhancement).into_iter().find(|row| row.name == AUTO_NETWORK);
+    (config.enhance.model == "auto").then(installed).flatten().map(|row| row.name.clone())
 }
 
 pub fn device(house: &House) -> Value {
@@ -69,30 +78,39 @@ pub fn device(house: &House) -> Value {
 
 /// Why the device is not ready, beyond what HTTP sees itself.
 pub fn not_ready(house: &House) -> Vec<String> {
-    let wanted = &house.config.inference.require;
-    let runs = |m: &ModelStatus| m.active.as_deref() == Some(wanted);
-    if wanted.is_empty() || house.engine.status().iter().any(runs) {
+    let required = &house.config.inference.require;
+    if required.is_empty() {
         return Vec::new();
     }
-    vec![format!("inference.require = {wanted:?}, but no network runs on it")]
+    let mut names = wanted_models(&house.config, &house.engine);
+    names.extend(wanted_on_a_gpu(&house.config, &house.engine));
+    let status = house.engine.status();
+    not_on(required, status.iter().filter(|m| names.contains(&m.name)))
+}
+
+/// Why a demand for a provider is not met: each network that is used and does not run on it. Open to everybody: no paths.
+fn not_on<'a>(required: &str, used: impl Iterator<Item = &'a ModelStatus>) -> Vec<String> {
+    let mut used = used.peekable();
+    if used.peek().is_none() {
+        return vec![format!("inference.require = {required:?}, but no network is installed")];
+    }
+    let lacking = used.filter(|m| !m.active.as_deref().is_some_and(|ran| meets(required, ran)));
+    let why = |m: &ModelStatus| match (&m.active, m.state.as_str()) {
+        (Some(ran), _) => format!("{} runs on {ran}", m.name),
+        (None, "not_loaded" | "warming") => format!("{} is being loaded", m.name),
+        (None, state) => format!("{}: {state}", m.name),
+    };
+    lacking.map(|m| format!("inference.require = {required:?}, but {}; `irisd doctor` says more", why(m))).collect()
 }
 
 /// What works, but not as configured.
 fn degraded(house: &House) -> Vec<String> {
-    let mut reasons: Vec<String> = house.engine.status().iter().filter_map(degraded_model).collect();
+    let mut reasons: Vec<String> = house.engine.status().iter().filter_map(ModelStatus::degraded).collect();
     if let Err(why) = house.engine.runtime() {
         reasons.push(format!("no networks: {why}; the classical stages do the work"));
     }
     reasons.extend(house.alerts.current().into_iter().map(|a| a.message));
     reasons
-}
-
-fn degraded_model(m: &ModelStatus) -> Option<String> {
-    let reason = m.reason.as_deref().unwrap_or("no reason known");
-    matches!(m.state.as_str(), "degraded" | "failed").then(|| match (&m.active, m.configured.first()) {
-        (Some(ran), Some(wanted)) if ran != wanted => format!("{}: {wanted} wanted, {ran} ran, because {reason}", m.name),
-        _ => format!("{}: {reason}", m.name),
-    })
 }
 
 fn facts(house: &House) -> DeviceFacts {
@@ -104,11 +122,15 @@ fn facts(house: &House) -> DeviceFacts {
     let degraded = degraded(house);
     // A provider further down the list is told, but no fault: the default list is made for a Jetson and holds on any machine.
     let failed = status.iter().any(|m| m.state == "failed");
+    let on = |m: &&ModelStatus| format!("{} on {}", m.name, m.nodes.as_deref().unwrap_or_default());
+    let building = |m: &ModelStatus| Some(format!("{} {} s", m.name, m.building_s? / BUILDING_STEP * BUILDING_STEP));
     DeviceFacts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtime: house.engine.runtime().unwrap_or_default(),
         providers,
         models: used.iter().map(|m| m.name.clone()).collect(),
+        nodes: used.iter().map(on).collect(),
+        building: status.iter().filter_map(building).collect(),
         ok: !failed && house.alerts.current().is_empty() && not_ready(house).is_empty(),
         degraded,
     }
@@ -131,6 +153,7 @@ pub async fn keep_house(house: Arc<House>) {
     let mut events = house.store.subscribe();
     let mut look = tokio::time::interval(LOOK);
     let mut tidy = tokio::time::interval(TIDY);
+    let mut building = false;
     let mut watchdog = tokio::time::interval(systemd::watchdog_interval().map_or(TIDY, |limit| limit / 3));
     loop {
         tokio::select! {
@@ -139,6 +162,7 @@ pub async fn keep_house(house: Arc<House>) {
                     tracing::warn!(error = %e, "no room could be made");
                 }
                 measure(&house);
+                building = tell_systemd_of_engines(&house.engine.status(), building);
             }
             _ = tidy.tick() => {
                 if let Err(e) = house.store.tidy_up().await {
@@ -162,6 +186,18 @@ pub async fn keep_house(house: Arc<House>) {
     }
 }
 
+/// Minutes in which the GPU is busy with an engine: said, and more time asked for. Gives whether one is in the making; `was`: a look before.
+fn tell_systemd_of_engines(status: &[ModelStatus], was: bool) -> bool {
+    let building: Vec<String> = status.iter().filter_map(|m| Some(format!("{} for {} s", m.name, m.building_s?))).collect();
+    if !building.is_empty() {
+        systemd::extend_timeout(u32::try_from((10 * LOOK).as_micros()).unwrap_or(u32::MAX));
+        systemd::status(&format!("building the engine of {}; another provider serves photos meanwhile", building.join(", ")));
+    } else if was {
+        systemd::status("engines are built");
+    }
+    !building.is_empty()
+}
+
 fn measure(house: &House) {
     let (queue, space, metrics) = (house.store.queue(), house.store.space(), &house.metrics);
     metrics.set_queue(Lane::HighPriority, queue.pending_high);
@@ -173,6 +209,7 @@ fn measure(house: &House) {
     metrics.set_evicted(evicted.originals, evicted.results, evicted.bytes);
     let status = house.engine.status();
     metrics.set_providers(status.iter().filter_map(|m| Some((m.name.as_str(), m.active.as_deref()?))));
+    metrics.set_models(status.iter().map(|m| (m.name.as_str(), m.state.as_str(), m.building_s)));
     let low = space.free < space.reserve;
     say(house, DISK_LOW, low, "The disk is nearly full; no new photos are taken. What is here is kept. Make room on the disk.");
     let held = "The disk is full; photos that wait are worked on as soon as there is room. Nothing is lost. Make room on the disk.";
@@ -220,5 +257,36 @@ fn time_steps(house: &House, id: JobId) {
     }
     if let Some(took) = job.processing_time_ms {
         house.metrics.job_took(Duration::from_millis(took));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(name: &str, state: &str, active: Option<&str>) -> ModelStatus {
+        ModelStatus {
+            name: name.into(),
+            role: "segmentation".into(),
+            configured: vec!["tensorrt".into(), "cuda".into(), "cpu".into()],
+            active: active.map(str::to_owned),
+            precision: None,
+            nodes: None,
+            state: state.into(),
+            reason: None,
+            building_s: None,
+        }
+    }
+
+    #[test]
+    fn a_demand_for_a_provider_waits_for_every_network_that_is_used_and_says_for_which() {
+        let of = |models: &[ModelStatus], required| not_on(required, models.iter());
+        assert!(of(&[], "cuda")[0].contains("no network is installed"));
+        let loading = [model("iris", "warming", None), model("large", "ready", Some("cuda"))];
+        assert_eq!(of(&loading, "cuda"), ["inference.require = \"cuda\", but iris is being loaded; `irisd doctor` says more"]);
+        let one_on_the_cpu = [model("iris", "degraded", Some("cpu")), model("large", "ready", Some("tensorrt"))];
+        assert_eq!(of(&one_on_the_cpu, "cuda"), ["inference.require = \"cuda\", but iris runs on cpu; `irisd doctor` says more"]);
+        assert!(of(&[model("iris", "ready", Some("tensorrt"))], "cuda").is_empty(), "TensorRT is welcome where CUDA is demanded");
+        assert!(!of(&[model("iris", "building", Some("cuda"))], "tensorrt").is_empty());
     }
 }

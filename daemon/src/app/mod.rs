@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    adapters::{clock::SystemClock, systemd},
+    adapters::{allocator, clock::SystemClock, systemd},
     camera::Cameras,
     config::Config,
     http::{self, Api, Parts, auth::signer::Signer, auth::tokens::Tokens},
@@ -58,6 +58,7 @@ struct House {
 
 /// The daemon, from start to a clean end.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    allocator::give_large_blocks_back();
     let mut house = open(config).await?;
     let signer = Signer::open(&house.config.paths.state).context("the key of signed URLs")?;
     let tokens = Arc::new(Tokens::open(&house.config.paths.state).context("the tokens")?);
@@ -80,7 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         let _gone = emptied.wait_for(|emptied| *emptied).await;
     }));
     announce(&house)?;
-    house.engine.warm_up(facts::wanted_models(&house.config, &house.engine));
+    house.engine.warm_up(facts::wanted_models(&house.config, &house.engine), facts::wanted_on_a_gpu(&house.config, &house.engine));
 
     let why = wait_for_the_end(&house, &mut worker).await;
     systemd::stopping();
@@ -129,7 +130,7 @@ async fn open(config: Config) -> anyhow::Result<House> {
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await.context("opening the store")?;
     let (store, report) = opened.with_context(|| format!("the state folder {state} cannot be used"))?;
     let intake = Intake::new(store.clone(), config.http.max_upload.0, config.http.max_pixels);
-    let engine = parts::engine(&config)?;
+    let engine = parts::building_engine(&config)?;
     let house = House {
         clock,
         store,

@@ -20,7 +20,7 @@ use crate::{
     },
     camera::CameraSetup,
     config::{self, CameraKind, Config, OnFull, load::read_secret, units::Bytes, units::Span},
-    inference::{Engine, manifest::Manifest},
+    inference::{Builds, Engine, Options, manifest::Manifest, memory::Texts},
     outbox::{payload::Topics, window::Window},
     pipeline::{Pipeline, Settings},
     ports::{CameraOpener, Clock, ModelRuntime, ObjectStore},
@@ -30,29 +30,42 @@ use crate::{
 /// Where a system does not say how much memory it has: the smallest box that irisd is made for, bytes.
 const UNKNOWN_MEMORY: u64 = 4 << 30;
 
-/// The models of this device. A library that cannot be loaded is a fact for `status`, not an error: the classical stages work.
+/// The models of this device, for a command. A library that cannot be loaded is a fact for `status`, not an error: the classical stages
+/// work.
 pub fn engine(config: &Config) -> anyhow::Result<Engine> {
+    models(config, Builds::Never)
+}
+
+/// The same for the daemon, which builds the engines that are not there.
+pub fn building_engine(config: &Config) -> anyhow::Result<Engine> {
+    models(config, Builds::InBackground)
+}
+
+fn models(config: &Config, builds: Builds) -> anyhow::Result<Engine> {
     let manifest = Manifest::load(&config.paths.state, &config.paths.weights).context("the manifest of the networks")?;
-    let options = OrtOptions {
-        library: config.paths.onnxruntime.clone(),
-        providers: config.inference.providers.clone(),
-        threads: config.inference.threads,
-        precision: config.inference.precision.clone(),
-        cache: engine_cache(&config.paths.state),
-    };
+    let options = OrtOptions { library: config.paths.onnxruntime.clone(), threads: config.inference.threads };
     let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>);
     if let Err(e) = &runtime {
         tracing::warn!(reason = %e, "no networks: the classical stages do the work");
     }
-    let idle = config.inference.idle_unload.parse::<Span>().ok().map(|s| s.0);
-    Ok(Engine::new(manifest, runtime, config.inference.providers.clone(), idle))
+    let c = &config.inference;
+    let options = Options {
+        providers: c.providers.clone(),
+        fp16: c.precision == "fp16",
+        tile: config.enhance.tile as usize,
+        idle_unload: c.idle_unload.parse::<Span>().ok().map(|s| s.0),
+        engines: engine_folder(&config.paths.state).map(|folder| (folder, builds)),
+        free: memory_free,
+        memory: c.memory.parse::<Bytes>().ok().map(|b| b.0),
+    };
+    Ok(Engine::new(manifest, runtime, options))
 }
 
-/// `<state>/engines`. Empty, so that none are kept, where there is no state folder or it is somebody else's (root's `irisd doctor`): an
-/// engine that root left there would be one that the daemon cannot replace.
-fn engine_cache(state: &Path) -> PathBuf {
+/// `<state>/engines`. None where there is no state folder or it is somebody else's (root's `irisd doctor`): an engine that root left there
+/// would be one that the daemon cannot replace.
+fn engine_folder(state: &Path) -> Option<PathBuf> {
     let ours = fs::metadata(state).is_ok_and(|about| about.uid() == rustix::process::geteuid().as_raw());
-    if ours { state.join("engines") } else { PathBuf::new() }
+    ours.then(|| state.join("engines"))
 }
 
 pub fn pipeline(config: &Config, engine: Engine, clock: Arc<dyn Clock>) -> Pipeline {
@@ -82,12 +95,26 @@ pub fn memory(queue: &config::Queue) -> u64 {
 
 /// The memory that this process can have: of the machine, or less where its control group (systemd's MemoryHigh, a container) says so.
 fn memory_available() -> u64 {
-    let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let machine = text("/proc/meminfo").lines().find_map(|l| l.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
-    let group = text("/proc/self/cgroup").lines().find_map(|l| l.strip_prefix("0::").map(str::to_owned)).unwrap_or_default();
     let limits = ["memory.max", "memory.high"].into_iter();
-    let limits = limits.filter_map(|file| text(&format!("/sys/fs/cgroup{group}/{file}")).trim().parse::<u64>().ok());
+    let limits = limits.filter_map(|file| of_the_group(file).trim().parse::<u64>().ok());
     limits.chain(machine.map(|kib: u64| kib << 10)).min().unwrap_or(UNKNOWN_MEMORY)
+}
+
+/// The memory that is free for this process now: of the machine, or less where its control group says so. None: neither says.
+fn memory_free() -> Option<u64> {
+    let [max, high, current, stat] = ["memory.max", "memory.high", "memory.current", "memory.stat"].map(of_the_group);
+    Texts { meminfo: &text("/proc/meminfo"), limits: [&max, &high], current: &current, stat: &stat }.free()
+}
+
+/// A file of this process' control group; empty where there is none.
+fn of_the_group(file: &str) -> String {
+    let group = text("/proc/self/cgroup").lines().find_map(|l| l.strip_prefix("0::").map(str::to_owned)).unwrap_or_default();
+    text(&format!("/sys/fs/cgroup{group}/{file}"))
+}
+
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
 
 /// None: no bucket is configured, results stay here.

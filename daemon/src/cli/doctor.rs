@@ -19,7 +19,7 @@ use crate::{
     app::parts::engine,
     config::{Camera, CameraKind, Config, load},
     inference::{
-        Engine,
+        Engine, meets,
         weights::{self, State},
     },
 };
@@ -132,11 +132,12 @@ fn ran(engine: &Engine, name: &str, require: &str) -> Finding {
     }
     match engine.runs_on(name) {
         Ok(on) => {
-            let why = on.reason.map(|r| format!(" ({r})")).unwrap_or_default();
-            let state = if require.is_empty() || on.provider == require { Health::Ok } else { Health::Fail };
-            finding(title, state, format!("runs on {}, {}{why}", on.provider, on.precision))
+            let state = if require.is_empty() || meets(require, &on.provider) { Health::Ok } else { Health::Fail };
+            let why = engine.status().into_iter().find(|m| m.name == name).and_then(|m| m.degraded());
+            let why = why.map(|why| format!("; degraded: {why}")).unwrap_or_default();
+            finding(title, state, format!("runs on {}, {} ({}){why}", on.provider, on.precision, on.by_nodes()))
         }
-        Err(e) => finding(title, Health::Fail, e.detail),
+        Err(e) => finding(title, Health::Fail, e.to_string()),
     }
 }
 

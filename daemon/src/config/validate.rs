@@ -227,6 +227,11 @@ impl Config {
             "inference.idle_unload",
             format!("{:?} is not a length of time; write it as \"10m\", or \"\" for never", inference.idle_unload),
         );
+        f.need(
+            inference.memory.is_empty() || inference.memory.parse::<Bytes>().is_ok_and(|m| m.0 > 0),
+            "inference.memory",
+            format!("{:?} is no size; write it as \"1GiB\", or \"\" for what is free", inference.memory),
+        );
         f.need(!self.segment.model.is_empty(), "segment.model", "is empty; write auto, classical or a name of `irisd weights list`");
         f.need(!self.enhance.model.is_empty(), "enhance.model", "is empty; write auto, lanczos or a name of `irisd weights list`");
         let method = &self.reflections.method;
@@ -348,6 +353,7 @@ mod tests {
             require = "cuda"
             precision = "int4"
             idle_unload = "soon"
+            memory = "much"
             [segment]
             model = ""
             min_coverage = 5
@@ -377,7 +383,7 @@ mod tests {
         let expected = "device.id paths.state paths.onnxruntime http.max_pixels http.tls_cert http.tls_key http.allowed_origins auth.mode \
             mqtt.url mqtt.username mqtt.password_file mqtt.topic_prefix s3.endpoint s3.access_key_file s3.secret_key_file s3.presign_ttl \
             upload.max_rate upload.window upload.part_size upload.parallel inference.providers inference.require inference.precision \
-            inference.idle_unload segment.model segment.min_coverage quality.max_gaze quality.min_lightness reflections.method \
+            inference.idle_unload inference.memory segment.model segment.min_coverage quality.max_gaze quality.min_lightness reflections.method \
             enhance.scale enhance.tile queue.crash_limit queue.memory retention.cap log.level log.format camera.Big-One.owner camera.Big-One.burst \
             camera.Big-One.device camera.Big-One";
         for key in expected.split_whitespace() {

@@ -57,6 +57,9 @@ pub struct IrisFacts {
     pub method: String,
     pub model: Option<String>,
     pub model_sha256: Option<Sha256>,
+    /// The execution provider that really ran; null without a network.
+    #[serde(default)]
+    pub provider: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,6 +161,9 @@ pub struct Report {
     pub verdict: Verdict,
     /// Sentences for the person: quality findings that did not stop the job (`quality.mode` report or off, or warn-only figures).
     pub warnings: Vec<String>,
+    /// Networks of this result that did not run as configured: "iris: cuda wanted, cpu ran, because ...".
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub degraded: Vec<String>,
     pub reflections: ReflectionFacts,
     /// Where more than one photo went in: which, and how much of the iris each gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]

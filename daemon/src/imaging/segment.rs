@@ -3,7 +3,7 @@
 //! ```text
 //!   photo -> small views (320 px)   lamps opened away, iris dark, sclera and skin bright
 //!         -> search::candidates     circles by gradient voting over centre and radius, the twelve best, apart from each other
-//!         -> refine::limbus, pupil  integro-differential (Daugman 1993), lateral arcs first: lids cover the others
+//!         -> refine::best           integro-differential (Daugman 1993), lateral arcs first: lids cover the others
 //!         -> lids::find             two parabolas, by what does not look like iris inside the limbus
 //!         -> geometry::edge         the limbus between the lids, on the photo itself
 //!         -> Found                  ellipses and soft mask at the photo's size
@@ -17,7 +17,10 @@ mod refine;
 mod search;
 mod views;
 
-use self::{refine::Eye, views::Views};
+use self::{
+    refine::{Eye, Outline},
+    views::Views,
+};
 use super::{
     geometry, mask,
     raster::{Gray, Rgb},
@@ -44,8 +47,8 @@ pub fn classical(photo: &Rgb) -> Option<Found> {
         return None;
     }
     let views = Views::new(photo);
-    let eyes = search::candidates(&views).into_iter().filter_map(|c| refine::eye(&views, c));
-    let best = eyes.max_by(|a, b| a.score.total_cmp(&b.score))?;
+    let outlines = search::candidates(&views).into_iter().filter_map(|c| Outline::of(&views, c)).collect();
+    let best = refine::best(&views, outlines)?;
     let lids = lids::find(&views, &best);
     let (sx, sy) = views.scale(photo);
     let coarse = scaled(&best.limbus, sx, sy);

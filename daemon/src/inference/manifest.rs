@@ -1,8 +1,8 @@
 //! `weights/manifest.toml`: the networks that this program knows, and what their files must be.
 //!
-//! The manifest of the build is compiled in, so that `irisd weights list` can name what is missing on an empty device. A
-//! `manifest.toml` in `paths.weights`, then one in `<state>/weights`, adds rows or replaces those of the same name. Files are looked
-//! for in the other order: `<state>/weights` (what a person added), then `paths.weights` (what the package brought).
+//! The manifest of the build is compiled in, so that `irisd weights list` can name what is missing on an empty device. Then each `*.toml`
+//! of `paths.weights`, and each of `<state>/weights`, in the order of their names, adds rows or replaces those of the same name. Files are
+//! looked for in the other order: `<state>/weights` (what a person added), then `paths.weights` (what the package brought).
 //!
 //! Invariant: [`Manifest::verified`] is the only way to a path that a runtime may load, and it hashes the file each time. A file
 //! whose sha256 is not its row's is never loaded: a swapped network would give masks that look right.
@@ -21,8 +21,10 @@ use crate::{
     ports::{ModelError, ModelSpec},
 };
 
+mod check;
+
 const BUILT_IN: &str = include_str!("../../../weights/manifest.toml");
-const FILE: &str = "manifest.toml";
+const EXTENSION: &str = "toml";
 /// Height and width of the trial input of a network whose input size is free, px.
 const CANARY: usize = 32;
 
@@ -45,6 +47,20 @@ impl Role {
     }
 }
 
+/// One channel of a segmentation's answer: how sure the network is, 0..1, that a pixel belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// Visible iris with the visible pupil.
+    Iris,
+    /// Visible pupil.
+    Pupil,
+    /// The whole disc within the limbus, under the lids too.
+    Limbus,
+    /// Between the lids.
+    Opening,
+}
+
 /// Channel order of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,32 +69,41 @@ pub enum Order {
     Bgr,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InputPort {
     pub name: String,
     /// N C H W; 0: free.
     pub shape: [usize; 4],
-    /// The values that black and white become.
+    /// The values that black and white become, before `mean` and `deviation`.
     pub range: [f32; 2],
     pub order: Order,
+    /// Subtracted from red, green and blue.
+    #[serde(default)]
+    pub mean: [f32; 3],
+    /// Red, green and blue are divided by it then.
+    #[serde(default = "one")]
+    pub deviation: [f32; 3],
     /// Grey around a letterboxed picture, 0..255.
     pub padding: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutputPort {
     pub name: String,
     /// N C H W; 0: free.
     pub shape: [usize; 4],
-    /// The values that are black and white; None: those of the input.
+    /// The values that are black and white; None: the input's `range`.
     #[serde(default)]
     pub range: Option<[f32; 2]>,
+    /// What each channel is (role segmentation).
+    #[serde(default)]
+    pub classes: Vec<Class>,
 }
 
 /// The second input of a network of the role reflections: N x 1 x H x W. Without it the mask is the fourth channel of the input.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaskPort {
     pub name: String,
@@ -87,7 +112,7 @@ pub struct MaskPort {
 }
 
 /// One row of the manifest.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelRow {
     pub name: String,
@@ -107,7 +132,10 @@ pub struct ModelRow {
     /// Tiles in one run where a GPU provider runs the network; on the CPU it is always one (docs/enhance.md).
     #[serde(default = "batch")]
     pub batch: usize,
-    /// What the process grows by while it runs, MB: an estimate.
+    /// How far the trial run's answer on a GPU may be from the CPU's, as a share of the output's range. More: that provider is not used.
+    #[serde(default = "max_error")]
+    pub max_error: f32,
+    /// What the process grows by at most while the network is loaded, tried and run on one input, MB; measured (docs/models.md).
     pub memory_mb: u32,
     /// In the package; else made by weights/fetch.sh.
     pub ships: bool,
@@ -122,6 +150,16 @@ const fn overlap() -> usize {
 
 const fn batch() -> usize {
     1
+}
+
+/// TF32 keeps 10 bits of a factor: a thousandth after some twenty layers. A wrong kernel or layout is off by tenths. 0.02, five levels of
+/// 255, lies well between.
+const fn max_error() -> f32 {
+    0.02
+}
+
+const fn one() -> [f32; 3] {
+    [1.0; 3]
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,22 +186,17 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Built-in rows, then `<weights>/manifest.toml`, then `<state>/weights/manifest.toml`. Folders and files may be missing.
+    /// Built-in rows, then those of `<weights>/*.toml`, then those of `<state>/weights/*.toml`. Folders may be missing.
     pub fn load(state: &Path, weights: &Path) -> Result<Self, ManifestError> {
         let places = vec![state.join("weights"), weights.to_owned()];
         let mut models = parse(Path::new("the built-in manifest"), BUILT_IN)?;
-        for place in places.iter().rev() {
-            let path = place.join(FILE);
-            match std::fs::read_to_string(&path) {
-                Ok(text) => {
-                    for row in parse(&path, &text)? {
-                        models.retain(|m| m.name != row.name);
-                        models.push(row);
-                    }
-                }
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(source) => return Err(ManifestError::Unreadable { path, source }),
+        for path in documents(&places[1])?.into_iter().chain(documents(&places[0])?) {
+            let text = std::fs::read_to_string(&path).map_err(|source| ManifestError::Unreadable { path: path.clone(), source })?;
+            for row in parse(&path, &text)? {
+                models.retain(|m| m.name != row.name);
+                models.push(row);
             }
+            check::files(&models).map_err(|reason| ManifestError::Malformed { path, reason })?;
         }
         Ok(Self { models, places })
     }
@@ -203,18 +236,29 @@ impl Manifest {
     }
 }
 
+impl InputPort {
+    /// The values that black and white become in a channel of a picture (0 red, 1 green, 2 blue).
+    pub fn ends(&self, channel: usize) -> [f32; 2] {
+        self.range.map(|v| (v - self.mean[channel]) / self.deviation[channel])
+    }
+}
+
 impl ModelRow {
-    pub fn spec(&self, file: PathBuf) -> ModelSpec {
+    /// The shape of the trial input: all channels, those of the mask too.
+    pub fn canary(&self) -> Vec<usize> {
         let [n, c, h, w] = self.input.shape;
         let or = |v: usize, free: usize| if v == 0 { free } else { v };
+        vec![or(n, 1), or(c, 3) + usize::from(self.mask.is_some()), or(h, CANARY), or(w, CANARY)]
+    }
+
+    pub fn spec(&self, file: PathBuf) -> ModelSpec {
         ModelSpec {
             name: self.name.clone(),
             file,
             input: self.input.name.clone(),
             mask: self.mask.as_ref().map(|m| m.name.clone()),
             output: self.output.name.clone(),
-            canary: vec![or(n, 1), or(c, 3) + usize::from(self.mask.is_some()), or(h, CANARY), or(w, CANARY)],
-            plain: false,
+            canary: self.canary(),
         }
     }
 
@@ -235,15 +279,26 @@ impl ModelRow {
     }
 }
 
-fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
+/// The manifests of a folder, in the order of their names.
+fn documents(place: &Path) -> Result<Vec<PathBuf>, ManifestError> {
+    let unreadable = |source| ManifestError::Unreadable { path: place.to_owned(), source };
+    let entries = match std::fs::read_dir(place) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        Err(e) => return Err(unreadable(e)),
+    };
+    let paths: io::Result<Vec<PathBuf>> = entries.map(|entry| entry.map(|e| e.path())).collect();
+    let mut found = paths.map_err(unreadable)?;
+    found.retain(|p| p.extension().is_some_and(|e| e == EXTENSION));
+    found.sort();
+    Ok(found)
+}
+
+/// The rows of `text`, which came from `path`, each of them checked.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
     let malformed = |reason: String| ManifestError::Malformed { path: path.to_owned(), reason };
     let rows = toml::from_str::<Document>(text).map_err(|e| malformed(e.to_string()))?.model;
-    for row in &rows {
-        // A file name with a slash would let a manifest point out of the folders that are looked in.
-        if row.name.is_empty() || row.file.is_empty() || row.file.contains(['/', '\\']) || row.file.starts_with('.') {
-            return Err(malformed(format!("model {:?}: {:?} is not a plain file name", row.name, row.file)));
-        }
-    }
+    check::rows(&rows).map_err(malformed)?;
     Ok(rows)
 }
 
@@ -296,11 +351,5 @@ mod tests {
         let error = manifest.verified(row).expect_err("one bit differs");
         assert_eq!(error.code, Code::WeightsTampered);
         assert!(error.detail.contains(&row.sha256.to_string()), "{error}");
-    }
-
-    #[test]
-    fn a_manifest_that_points_out_of_its_folder_is_refused() {
-        let text = BUILT_IN.replace("\"iris.onnx\"", "\"../../etc/passwd\"");
-        assert!(matches!(parse(Path::new("x"), &text), Err(ManifestError::Malformed { .. })));
     }
 }

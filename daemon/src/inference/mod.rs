@@ -1,115 +1,168 @@
 //! What the daemon knows of models: the manifest, and one lazily loaded copy of each network.
 //!
 //! ```text
-//!              run, warm_up            loaded
-//!  not_loaded ------------> warming ------------> ready       the first provider asked for did the work
-//!      ^  ^                    |     \----------> degraded    another one did, `reason` says why
+//!              run, warm_up            loaded, tried
+//!  not_loaded ------------> warming ----------------> ready       the first provider asked for did the work
+//!      ^  ^                    |     \--------------> degraded    another one did, or the last run failed; `reason` says why
 //!      |  | idle_unload        | error
 //!      |  +-- ready, degraded  v
-//!      +------ next use ---- failed                           a failed session is dropped; the next use loads it again
+//!      +------ next use ---- failed                               a failed session is dropped; the next use loads it again
+//!
+//!  building: TensorRT's engine is made on a thread of its own; photos are served by the next tier meanwhile, then the engine takes over
 //! ```
 //!
-//! Invariants: each network is in memory at most once, however many ask for it at once; a session is used by one thread at a time;
-//! [`Engine::status`] never waits for a network that loads or runs; only files that the manifest vouches for are loaded.
+//! `load.rs`: how a network comes into memory; `trial.rs`: on which provider, and whether to believe it; `engines.rs`: TensorRT's engines on
+//! disk; `memory.rs`: whether a run fits; `slot.rs`: a session, one hand at a time; `status.rs`: what is told.
+//!
+//! Invariants: each network is in memory at most once, however many ask for it at once (but while its engine is built, and for the second
+//! try of [`Engine::load_plain`]); a session is used by one thread at a time; [`Engine::status`] never waits for a network that loads or
+//! runs; only files that the manifest vouches for are loaded; nobody who was told to stop waits for a network or stays in one.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    path::PathBuf,
+    sync::{Arc, Weak},
     thread,
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-
 use crate::{
-    domain::fault::Code,
-    ports::{Model, ModelError, ModelRuntime, ModelSpec, RunsOn, Tensor},
+    domain::fault::{Code, FaultClass},
+    ports::{Model, ModelError, ModelRuntime, RunStop, Tensor},
 };
 
+mod engines;
+mod load;
 pub mod manifest;
+pub mod memory;
+mod slot;
+mod status;
+mod trial;
 pub mod weights;
 
-use manifest::{Manifest, ModelRow, Role};
+use self::{
+    manifest::{Manifest, ModelRow, Role},
+    slot::{Slot, State, Stopped, Taken},
+};
+pub use self::{
+    status::{ModelStatus, meets},
+    trial::{RunsOn, window},
+};
 
 /// How often idle networks are looked for, at most.
 const IDLE_LOOK: Duration = Duration::from_secs(30);
 
-/// One model of the manifest, as `/device` shows it (contract: Providers).
-#[derive(Debug, Clone, Serialize)]
-pub struct ModelStatus {
-    pub name: String,
-    pub role: String,
-    /// What the configuration asks for, in order.
-    pub configured: Vec<String>,
-    /// What really ran; None until it ran.
-    pub active: Option<String>,
-    /// not_loaded | building | warming | ready | degraded | failed
-    pub state: String,
-    pub reason: Option<String>,
+/// Why a network gave no answer.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RunError {
+    /// The job was told to stop.
+    #[error("the run was told to stop")]
+    Stopped,
+    /// It had been loaded, and failed while it ran, for the first time in a row. The next use loads it anew: worth one more try.
+    #[error(transparent)]
+    Failed(ModelError),
+    /// It cannot be used now: missing, wrong, too large for the memory, or it failed again.
+    #[error(transparent)]
+    Unusable(#[from] ModelError),
+}
+
+impl RunError {
+    /// Files or settings are wrong: no other photo and no other moment would mend it, somebody must.
+    pub fn is_the_devices(&self) -> bool {
+        matches!(self, RunError::Unusable(e) if e.code.class() == FaultClass::ServerError)
+    }
+}
+
+impl From<Stopped> for RunError {
+    fn from(Stopped: Stopped) -> Self {
+        RunError::Stopped
+    }
+}
+
+/// For those whom nobody tells to stop.
+impl From<RunError> for ModelError {
+    fn from(e: RunError) -> Self {
+        match e {
+            RunError::Stopped => ModelError { code: Code::ModelFailed, detail: e.to_string() },
+            RunError::Failed(e) | RunError::Unusable(e) => e,
+        }
+    }
+}
+
+/// What an [`Engine`] is made with.
+#[derive(Clone)]
+pub struct Options {
+    /// `[inference] providers`, in order.
+    pub providers: Vec<String>,
+    /// Half precision on TensorRT.
+    pub fp16: bool,
+    /// `[enhance] tile`: what engines of networks that enlarge are built for, px.
+    pub tile: usize,
+    /// A network that was not used for this long leaves memory; None: it stays.
+    pub idle_unload: Option<Duration>,
+    /// Where TensorRT's engines are kept, and whether this process builds the ones that are not there, in the background.
+    pub engines: Option<(PathBuf, Builds)>,
+    /// Bytes that are free now; None: nobody knows, nothing is refused.
+    pub free: fn() -> Option<u64>,
+    /// What one network may take, bytes; None: what is free.
+    pub memory: Option<u64>,
+}
+
+/// Who builds engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Builds {
+    /// The daemon: it lives long enough.
+    InBackground,
+    /// A command, which would die in the middle of it.
+    Never,
+}
+
+impl Default for Options {
+    /// The CPU alone, without limits.
+    fn default() -> Self {
+        Self { providers: vec!["cpu".into()], fp16: false, tile: 256, idle_unload: None, engines: None, free: || None, memory: None }
+    }
 }
 
 /// The models of this device. Cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
+    /// Ends the runs that are asked for through this clone.
+    stop: RunStop,
 }
 
 struct Inner {
     manifest: Manifest,
     runtime: Result<Arc<dyn ModelRuntime>, ModelError>,
-    configured: Vec<String>,
+    options: Options,
     slots: BTreeMap<String, Slot>,
 }
 
-struct Slot {
-    row: ModelRow,
-    /// Held while a network loads or runs.
-    session: Mutex<Session>,
-    /// Held for a moment: what status shows.
-    shown: Mutex<Shown>,
-}
-
-#[derive(Default)]
-struct Session {
-    model: Option<Box<dyn Model>>,
-    last_use: Option<Instant>,
-}
-
-struct Shown {
-    state: &'static str,
-    active: Option<RunsOn>,
-    reason: Option<String>,
-}
-
-/// A poisoned lock means that a network panicked; what it guards is still whole (a session is dropped on any doubt).
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Engine {
-    /// `runtime`: the library, or why there is none. `configured`: `[inference] providers`. `idle_unload`: a network that was not used
-    /// for this long leaves memory; None: it stays.
-    pub fn new(
-        manifest: Manifest,
-        runtime: Result<Arc<dyn ModelRuntime>, ModelError>,
-        configured: Vec<String>,
-        idle_unload: Option<Duration>,
-    ) -> Self {
-        let slot = |row: &ModelRow| Slot {
-            row: row.clone(),
-            session: Mutex::default(),
-            shown: Mutex::new(Shown { state: "not_loaded", active: None, reason: None }),
-        };
-        let slots = manifest.models().iter().map(|row| (row.name.clone(), slot(row))).collect();
-        let inner = Arc::new(Inner { manifest, runtime, configured, slots });
-        if let Some(limit) = idle_unload {
+    /// `runtime`: the library, or why there is none.
+    pub fn new(manifest: Manifest, runtime: Result<Arc<dyn ModelRuntime>, ModelError>, options: Options) -> Self {
+        let slots = manifest.models().iter().map(|row| (row.name.clone(), Slot::new(row.clone()))).collect();
+        let idle = options.idle_unload;
+        let inner = Arc::new(Inner { manifest, runtime, options, slots });
+        if let Some(limit) = idle {
             let weak = Arc::downgrade(&inner);
             let watch = move || unload_idle(&weak, limit);
             if let Err(e) = thread::Builder::new().name("model-idle".into()).spawn(watch) {
                 tracing::warn!(error = %e, "idle networks will stay in memory");
             }
         }
-        Self { inner }
+        Self { inner, stop: RunStop::default() }
+    }
+
+    /// The same networks, for somebody who may be told to stop.
+    pub fn until(&self, stop: RunStop) -> Self {
+        Self { inner: Arc::clone(&self.inner), stop }
+    }
+
+    /// What ends the runs that are asked for here.
+    pub fn stop(&self) -> &RunStop {
+        &self.stop
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -130,94 +183,107 @@ impl Engine {
     }
 
     /// Loads the network if need be and runs it. Input and output have the manifest's shapes, row-major.
-    /// Errors: RuntimeMissing, WeightsMissing, WeightsTampered, ModelMismatch, ModelFailed (then it is loaded again next time).
-    pub fn run(&self, name: &str, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+    /// Codes: RuntimeMissing, WeightsMissing, WeightsTampered, ModelMismatch, ModelFailed (then it is loaded again next time), DeviceBusy
+    /// (it does not fit into the memory that is free).
+    pub fn run(&self, name: &str, input: &Tensor) -> Result<Vec<Tensor>, RunError> {
         let slot = self.slot(name)?;
-        let mut session = lock(&slot.session);
-        let result = self.loaded(slot, &mut session).and_then(|model| {
-            let out = model.run(input)?;
+        let mut session = slot.take(&self.stop)?;
+        self.load(slot, &mut session)?;
+        self.admit(slot, &mut session, &input.shape)?;
+        let model = session.model.as_mut().expect("it was loaded above");
+        let result = model.run(input, &self.stop).and_then(|out| {
             out.iter().try_for_each(|t| slot.row.check_output(&t.shape))?;
             Ok(out)
         });
         session.last_use = Some(Instant::now());
-        if let Err(e) = &result {
-            session.model = None;
-            let mut shown = lock(&slot.shown);
-            (shown.state, shown.reason) = ("failed", Some(e.detail.clone()));
+        match result {
+            Ok(out) => {
+                if std::mem::take(&mut session.failures) > 0
+                    && let Some(runs_on) = slot.shown().runs_on
+                {
+                    slot.show_loaded(&runs_on);
+                }
+                Ok(out)
+            }
+            Err(_) if self.stop.is_stopped() => Err(RunError::Stopped),
+            Err(e) => Err(dropped(slot, &mut session, e)),
         }
-        result
     }
 
     /// A copy of the network of its own, in fp32 and without TensorRT, for as long as the caller keeps it: the second try after an answer
-    /// that was no picture. The one exception to one copy a network; it is rare and short. Errors: as [`Engine::run`].
-    pub fn load_plain(&self, name: &str) -> Result<Box<dyn Model>, ModelError> {
+    /// that was no picture. The one exception to one copy a network; it is rare and short. Codes: as [`Engine::run`].
+    pub fn load_plain(&self, name: &str) -> Result<Box<dyn Model>, RunError> {
         let slot = self.slot(name)?;
-        let file = self.inner.manifest.verified(&slot.row)?;
-        let runtime = self.inner.runtime.as_ref().map_err(Clone::clone)?;
-        runtime.load(&ModelSpec { plain: true, ..slot.row.spec(file) })
+        self.fits(&slot.row, &slot.row.canary(), 0)?;
+        self.plain(slot).map_err(|e| if self.stop.is_stopped() { RunError::Stopped } else { RunError::Unusable(e) })
     }
 
     /// Time that the loaded copy of a network has spent inside the library; zero where it is not loaded.
     pub fn busy(&self, name: &str) -> Duration {
-        self.slot(name).map_or(Duration::ZERO, |slot| lock(&slot.session).model.as_ref().map_or(Duration::ZERO, |m| m.busy()))
+        let session = self.slot(name).ok().and_then(|slot| slot.take(&self.stop).ok());
+        session.and_then(|s| s.model.as_ref().map(|m| m.busy())).unwrap_or_default()
     }
 
     /// What a network really runs on; it is loaded if need be.
-    pub fn runs_on(&self, name: &str) -> Result<RunsOn, ModelError> {
+    pub fn runs_on(&self, name: &str) -> Result<RunsOn, RunError> {
         let slot = self.slot(name)?;
-        let mut session = lock(&slot.session);
-        let loaded = self.loaded(slot, &mut session).map(|m| m.runs_on());
+        let mut session = slot.take(&self.stop)?;
+        self.load(slot, &mut session)?;
         session.last_use = Some(Instant::now());
-        loaded
+        Ok(slot.shown().runs_on.expect("a loaded network has run"))
     }
 
     /// Whether a GPU provider does this network's work. A network that turns out to run on the CPU leaves memory again: the caller
     /// asks because it would not use it then. The answer is remembered.
     pub fn on_gpu(&self, name: &str) -> bool {
         let is_gpu = |r: &RunsOn| r.provider != "cpu";
-        if !self.inner.configured.iter().any(|p| p != "cpu") {
+        if !self.inner.options.providers.iter().any(|p| p != "cpu") {
             return false;
         }
         // What one network showed about this device holds for the others: no need to load 30 MB to see it again.
-        let known = self.inner.slots.values().find_map(|s| lock(&s.shown).active.as_ref().map(is_gpu));
+        let known = self.inner.slots.values().find_map(|s| s.shown().runs_on.as_ref().map(is_gpu));
         if known == Some(false) {
             return false;
         }
         let gpu = self.runs_on(name).is_ok_and(|r| is_gpu(&r));
-        if let (false, Ok(slot)) = (gpu, self.slot(name)) {
-            lock(&slot.session).model = None;
+        if let (false, Ok(slot)) = (gpu, self.slot(name))
+            && let Ok(mut session) = slot.take(&self.stop)
+        {
+            session.unload();
+            slot.show(|shown| shown.state = State::NotLoaded);
         }
         gpu
     }
 
-    /// Loads networks in the background, so that the first photo does not wait. Errors show in [`Engine::status`].
-    pub fn warm_up(&self, names: Vec<String>) {
+    /// The largest side of a tile, up to `wanted`, that this network's runs fit into the memory with, px. Codes: DeviceBusy, where not
+    /// even the smallest does.
+    pub fn tile(&self, name: &str, wanted: usize, batch: usize) -> Result<usize, RunError> {
+        let slot = self.slot(name)?;
+        let held = slot.take(&self.stop)?.held;
+        let Some(can_have) = self.can_have(held) else { return Ok(wanted) };
+        memory::tile(&slot.row, wanted, batch, can_have).ok_or_else(|| {
+            let window = window(&slot.row, 0);
+            RunError::Unusable(too_large(&slot.row, memory::need(&slot.row, &[batch, 3, window, window]), can_have))
+        })
+    }
+
+    /// Loads networks in the background, so that the first photo does not wait; `for_gpu` where a GPU runs it. Errors show in
+    /// [`Engine::status`].
+    pub fn warm_up(&self, names: Vec<String>, for_gpu: Option<String>) {
         let engine = self.clone();
         let work = move || {
             for name in names {
                 if let Err(e) = engine.runs_on(&name) {
-                    tracing::warn!(model = name, code = %e.code.name(), error = %e, "the network could not be loaded");
+                    tracing::warn!(model = name, error = %e, "the network could not be loaded");
                 }
+            }
+            if let Some(name) = for_gpu {
+                engine.on_gpu(&name);
             }
         };
         if let Err(e) = thread::Builder::new().name("model-warm-up".into()).spawn(work) {
             tracing::warn!(error = %e, "no warm-up: networks load with the first photo");
         }
-    }
-
-    pub fn status(&self) -> Vec<ModelStatus> {
-        let show = |(name, slot): (&String, &Slot)| {
-            let shown = lock(&slot.shown);
-            ModelStatus {
-                name: name.clone(),
-                role: slot.row.role.name().to_owned(),
-                configured: self.inner.configured.clone(),
-                active: shown.active.as_ref().map(|r| r.provider.clone()),
-                state: shown.state.to_owned(),
-                reason: shown.reason.clone(),
-            }
-        };
-        self.inner.slots.iter().map(show).collect()
     }
 
     /// Name, version and path of the runtime library, or why there is none.
@@ -230,32 +296,46 @@ impl Engine {
         self.inner.slots.get(name).ok_or_else(unknown)
     }
 
-    fn loaded<'a>(&self, slot: &Slot, session: &'a mut Session) -> Result<&'a mut Box<dyn Model>, ModelError> {
-        if session.model.is_none() {
-            // A TensorRT engine is built inside load: minutes of silence, so the state says so.
-            let building = self.inner.configured.iter().any(|p| p == "tensorrt");
-            lock(&slot.shown).state = if building { "building" } else { "warming" };
-            let load = || {
-                let file = self.inner.manifest.verified(&slot.row)?;
-                let runtime = self.inner.runtime.as_ref().map_err(Clone::clone)?;
-                runtime.load(&slot.row.spec(file))
-            };
-            let loaded = load();
-            let mut shown = lock(&slot.shown);
-            match &loaded {
-                Ok(model) => {
-                    let runs_on = model.runs_on();
-                    shown.state = if runs_on.reason.is_none() { "ready" } else { "degraded" };
-                    shown.reason = runs_on.reason.clone();
-                    tracing::info!(model = slot.row.name, provider = runs_on.provider, precision = runs_on.precision, "network loaded");
-                    shown.active = Some(runs_on);
-                }
-                Err(e) => (shown.state, shown.reason, shown.active) = ("failed", Some(e.detail.clone()), None),
-            }
-            session.model = Some(loaded?);
+    /// Whether a run over this shape fits; then it counts as held.
+    fn admit(&self, slot: &Slot, session: &mut Taken<'_>, shape: &[usize]) -> Result<(), ModelError> {
+        let need = memory::need(&slot.row, shape);
+        if need > session.held {
+            self.fits(&slot.row, shape, session.held)?;
+            session.held = need;
         }
-        Ok(session.model.as_mut().expect("it was filled above"))
+        Ok(())
     }
+
+    fn fits(&self, row: &ModelRow, shape: &[usize], held: u64) -> Result<(), ModelError> {
+        let need = memory::need(row, shape);
+        match self.can_have(held) {
+            Some(can_have) if need > can_have => Err(too_large(row, need, can_have)),
+            _ => Ok(()),
+        }
+    }
+
+    /// None: nobody knows.
+    fn can_have(&self, held: u64) -> Option<u64> {
+        let (free, cap) = ((self.inner.options.free)(), self.inner.options.memory);
+        (free.is_some() || cap.is_some()).then(|| memory::can_have(free.unwrap_or(u64::MAX), cap, held))
+    }
+}
+
+fn too_large(row: &ModelRow, need: u64, can_have: u64) -> ModelError {
+    let mb = |bytes: u64| bytes.div_ceil(1_000_000);
+    let detail = format!("{}: not enough memory: it needs {} MB and can have {}", row.name, mb(need), can_have / 1_000_000);
+    ModelError { code: Code::DeviceBusy, detail }
+}
+
+/// A session that failed leaves; how that is told.
+fn dropped(slot: &Slot, session: &mut Taken<'_>, e: ModelError) -> RunError {
+    session.unload();
+    session.failures += 1;
+    let first = session.failures == 1 && e.code == Code::ModelFailed;
+    let (state, what) = if first { (State::Degraded, "; it is loaded again with the next use") } else { (State::Failed, "") };
+    slot.show(|shown| (shown.state, shown.reason) = (state, Some(format!("{}{what}", e.detail))));
+    tracing::warn!(model = slot.row.name, failures = session.failures, error = %e, "a network failed while it ran");
+    if first { RunError::Failed(e) } else { RunError::Unusable(e) }
 }
 
 fn unload_idle(inner: &Weak<Inner>, limit: Duration) {
@@ -263,10 +343,10 @@ fn unload_idle(inner: &Weak<Inner>, limit: Duration) {
         thread::sleep(limit.min(IDLE_LOOK).max(Duration::from_millis(100)));
         let Some(inner) = inner.upgrade() else { return };
         for slot in inner.slots.values() {
-            let Ok(mut session) = slot.session.try_lock() else { continue }; // in use: not idle
+            let Some(mut session) = slot.try_take() else { continue }; // in use: not idle
             if session.model.is_some() && session.last_use.is_none_or(|at| at.elapsed() >= limit) {
-                session.model = None;
-                lock(&slot.shown).state = "not_loaded";
+                session.unload();
+                slot.show(|shown| shown.state = State::NotLoaded);
             }
         }
     }

@@ -1,19 +1,30 @@
 //! `irisd weights`: what is installed, whether it is right, and how a file comes onto the device.
 //!
-//! Adding is by content: the file's sha256 must be that of a manifest row, whatever the file is called. It is written beside its
-//! place, fsynced and renamed, so that a power cut leaves the old file or the new one.
+//! ```text
+//!   list     what the manifest names, and whether a file lies there
+//!   verify   + each file's sha256            + each network loaded and run once, where there is a runtime ([`try_out`])
+//!   add      a file onto the device, by its content; or with a row of its own ([`add`])
+//!   fetch    build time: the script beside the manifest
+//! ```
 
 use std::{
-    fs::{self, File},
-    io::{self, Seek},
+    fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use serde::Serialize;
 
-use super::manifest::{Manifest, hash, hash_all};
-use crate::domain::{fault::Code, ids::Sha256};
+use super::{
+    Engine, RunsOn,
+    manifest::{InputPort, Manifest, MaskPort, ModelRow, OutputPort},
+};
+use crate::{
+    domain::{fault::Code, ids::Sha256},
+    ports::{ModelError, Tensor},
+};
+
+pub mod add;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,23 +44,24 @@ pub struct WeightStatus {
     pub file: String,
     pub path: Option<PathBuf>,
     pub bytes: Option<u64>,
+    pub sha256: Sha256,
     pub state: State,
+    /// The error code that a job would end with ("weights_missing", "model_mismatch" ...); None: nothing is known to be wrong.
+    pub code: Option<String>,
+    /// What is wrong, and what to do.
+    pub detail: Option<String>,
+    /// What it ran on; None: it was not tried.
+    pub provider: Option<String>,
+    pub precision: Option<String>,
+    pub input: InputPort,
+    pub mask: Option<MaskPort>,
+    pub output: OutputPort,
+    pub scale: usize,
+    pub max_error: f32,
+    pub memory_mb: u32,
     pub ships: bool,
     pub licence: String,
     pub source: String,
-    /// What is wrong, and what to do.
-    pub detail: Option<String>,
-}
-
-/// Why a file was not added. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum AddError {
-    #[error("{path} cannot be read: {source}")]
-    Unreadable { path: PathBuf, source: io::Error },
-    #[error("{path} (sha256 {sha256}) is none of the networks of the manifest; `irisd weights list` names them")]
-    Unknown { path: PathBuf, sha256: Sha256 },
-    #[error("{path} cannot be written: {source}; the old file is still there")]
-    Unwritable { path: PathBuf, source: io::Error },
 }
 
 /// Why weights could not be fetched.
@@ -66,31 +78,54 @@ pub enum FetchError {
     Failed { path: PathBuf, status: std::process::ExitStatus },
 }
 
+impl WeightStatus {
+    fn of(row: &ModelRow, path: Option<PathBuf>) -> Self {
+        let detail = path.is_none().then(|| match row.ships {
+            true => format!("part of the package: install it again, or `irisd weights add {}`", row.file),
+            false => format!("optional: `irisd weights fetch`, or `irisd weights add {}`", row.file),
+        });
+        Self {
+            name: row.name.clone(),
+            role: row.role.name(),
+            file: row.file.clone(),
+            bytes: path.as_ref().and_then(|p| fs::metadata(p).ok()).map(|m| m.len()),
+            sha256: row.sha256,
+            state: if path.is_some() { State::Present } else { State::Missing },
+            code: path.is_none().then(|| Code::WeightsMissing.name()),
+            path,
+            detail,
+            provider: None,
+            precision: None,
+            input: row.input.clone(),
+            mask: row.mask.clone(),
+            output: row.output.clone(),
+            scale: row.scale,
+            max_error: row.max_error,
+            memory_mb: row.memory_mb,
+            ships: row.ships,
+            licence: row.licence.clone(),
+            source: row.source.clone(),
+        }
+    }
+
+    /// Whether this is how it should be: there, right and runnable; or missing and optional.
+    pub fn is_fine(&self) -> bool {
+        match self.state {
+            State::Present => self.code.is_none(),
+            State::Missing => !self.ships,
+            State::Tampered => false,
+        }
+    }
+
+    fn found(&mut self, e: ModelError) {
+        self.code = Some(e.code.name());
+        self.detail.get_or_insert(e.detail);
+    }
+}
+
 /// What is there, without hashing it.
 pub fn list(manifest: &Manifest) -> Vec<WeightStatus> {
-    manifest
-        .models()
-        .iter()
-        .map(|row| {
-            let path = manifest.locate(row);
-            let detail = path.is_none().then(|| match row.ships {
-                true => format!("part of the package: install it again, or `irisd weights add {}`", row.file),
-                false => format!("optional: `irisd weights fetch`, or `irisd weights add {}`", row.file),
-            });
-            WeightStatus {
-                name: row.name.clone(),
-                role: row.role.name(),
-                file: row.file.clone(),
-                bytes: path.as_ref().and_then(|p| fs::metadata(p).ok()).map(|m| m.len()),
-                state: if path.is_some() { State::Present } else { State::Missing },
-                path,
-                ships: row.ships,
-                licence: row.licence.clone(),
-                source: row.source.clone(),
-                detail,
-            }
-        })
-        .collect()
+    manifest.models().iter().map(|row| WeightStatus::of(row, manifest.locate(row))).collect()
 }
 
 /// What is there, each file hashed.
@@ -99,36 +134,44 @@ pub fn verify(manifest: &Manifest) -> Vec<WeightStatus> {
     for (status, row) in rows.iter_mut().zip(manifest.models()) {
         if let Err(e) = manifest.verified(row) {
             status.state = if e.code == Code::WeightsTampered { State::Tampered } else { State::Missing };
-            status.detail.get_or_insert(e.detail);
+            status.found(e);
         }
     }
     rows
 }
 
-/// Copies `file`, whose name is `path`, to `<state>/weights`, if it is one of the manifest's networks. Returns its name and its place.
-pub fn add(manifest: &Manifest, path: &Path, file: &mut File) -> Result<(String, PathBuf), AddError> {
-    let unreadable = |source| AddError::Unreadable { path: path.to_owned(), source };
-    let sha256 = hash_all(file).and_then(|sha256| file.rewind().map(|()| sha256)).map_err(unreadable)?;
-    let row = manifest.models().iter().find(|m| m.sha256 == sha256);
-    let row = row.ok_or_else(|| AddError::Unknown { path: path.to_owned(), sha256 })?;
-    let to = manifest.own_place().join(&row.file);
-    let tmp = to.with_extension("tmp");
-    let mut copy = || -> io::Result<()> {
-        fs::create_dir_all(manifest.own_place())?;
-        io::copy(file, &mut File::create(&tmp)?)?;
-        File::open(&tmp)?.sync_all()?;
-        // The copy is hashed, not trusted: the source may have changed, the disk may have lied.
-        if hash(&tmp)? != sha256 {
-            return Err(io::Error::other("the copy has other bytes than the file"));
+/// What is there, each file hashed, and each network that is right loaded and run once. Without a runtime the rows say that they were
+/// not tried, and why; that is no fault of theirs.
+pub fn verify_and_run(engine: &Engine) -> Vec<WeightStatus> {
+    let mut rows = verify(engine.manifest());
+    for (status, row) in rows.iter_mut().zip(engine.manifest().models()).filter(|(status, _)| status.state == State::Present) {
+        if let Err(why) = engine.runtime() {
+            status.detail = Some(format!("not tried: {why}"));
+            continue;
         }
-        fs::rename(&tmp, &to)?;
-        File::open(manifest.own_place())?.sync_all()
-    };
-    copy().map_err(|source| {
-        let _ = fs::remove_file(&tmp); // best effort: it may never have been made
-        AddError::Unwritable { path: to.clone(), source }
-    })?;
-    Ok((row.name.clone(), to))
+        match try_out(engine, row) {
+            Ok(on) => (status.provider, status.precision, status.detail) = (Some(on.provider), Some(on.precision), on.reason),
+            Err(e) => status.found(e),
+        }
+    }
+    rows
+}
+
+/// Loads a network and runs it once, on grey: names, shapes and scale must be those of its row.
+/// Errors: as [`Engine::run`]; ModelMismatch, with both shapes, for an answer of another size.
+pub fn try_out(engine: &Engine, row: &ModelRow) -> Result<RunsOn, ModelError> {
+    let shape = row.canary();
+    let input = Tensor { data: vec![0.5; shape.iter().product()], shape };
+    let [n, _, height, width] = input.shape[..] else { unreachable!("a canary has four sides") };
+    let wanted = [n, row.output.shape[1], height * row.scale, width * row.scale];
+    for answer in engine.run(&row.name, &input)? {
+        if answer.shape != wanted {
+            let (is, from) = (&answer.shape, &input.shape);
+            let detail = format!("{}: {} of {from:?} came out as {is:?}, {wanted:?} is wanted", row.name, row.output.name);
+            return Err(ModelError { code: Code::ModelMismatch, detail });
+        }
+    }
+    Ok(engine.runs_on(&row.name)?)
 }
 
 /// Runs the build-time script `fetch.sh` of `folder` (a checkout's `weights/`); its output goes to stderr.
@@ -142,29 +185,5 @@ pub fn fetch(folder: &Path) -> Result<(), FetchError> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(FetchError::Failed { path, status }),
         Err(source) => Err(FetchError::NotRun { path, source }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_added_by_its_content_and_anything_else_is_refused() {
-        let dir = tempfile::tempdir().expect("temp folder");
-        let manifest = Manifest::load(dir.path(), &dir.path().join("none")).expect("manifest");
-        let stranger = dir.path().join("iris.onnx");
-        fs::write(&stranger, b"not a network").expect("write");
-        assert!(matches!(add(&manifest, &stranger, &mut File::open(&stranger).expect("open")), Err(AddError::Unknown { .. })));
-        assert!(!manifest.own_place().exists(), "nothing was changed");
-
-        let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights/iris.onnx");
-        let renamed = dir.path().join("download (1).bin");
-        fs::copy(real, &renamed).expect("copy");
-        let (name, place) = add(&manifest, &renamed, &mut File::open(&renamed).expect("open")).expect("added");
-        assert_eq!((name.as_str(), place), ("iris", dir.path().join("weights/iris.onnx")));
-        let rows = verify(&manifest);
-        assert_eq!(rows.iter().find(|r| r.name == "iris").map(|r| r.state), Some(State::Present));
-        assert!(rows.iter().any(|r| r.state == State::Missing && r.detail.is_some()));
     }
 }

@@ -41,11 +41,11 @@ use crate::{
         job::Status,
         stage::Stage,
     },
-    ports::{Clock, EventSink, Message, SinkError},
+    ports::{Clock, EventSink, Message, PUBLISHES_AT_ONCE, SinkError},
     store::Store,
 };
 
-/// Events in flight at once; a break sends at most these again.
+/// Events that are read at once; a break sends at most these again.
 const BATCH: usize = 64;
 /// Events of the log that are looked through for states to tell again: what SSE keeps, too.
 const STATES_FROM: u64 = 20_000;
@@ -278,17 +278,9 @@ impl Task {
         }
         let live = |e: &JobEvent| self.running.get(&e.job_id).and_then(|r| r.live);
         let states: Vec<Message> = last.values().map(|e| self.options.topics.job_state(e, live(e))).collect();
-        // A packet each, many on their way at once: thousands of jobs may wait.
-        for some in states.chunks(BATCH) {
-            let sink = self.sink.clone();
-            let sent = futures_util::future::join_all(some.iter().map(|state| sink.publish(state.clone()))).await;
-            if let Some(error) = sent.into_iter().find_map(Result::err)
-                && !*self.sink.connected().borrow()
-            {
-                return Err(error);
-            }
-        }
-        Ok(())
+        // One that the broker refuses is left out, as in `say`.
+        let connected = self.sink.connected();
+        publish_all(&*self.sink, states, |_, outcome| if *connected.borrow() { Ok(()) } else { outcome }).await
     }
 
     async fn send_discovery(&mut self) -> Result<(), SinkError> {
@@ -323,20 +315,22 @@ impl Task {
         outcome.map(|()| batch.events.len() == BATCH)
     }
 
-    /// All are on their way at once; `cursor` follows the acknowledgements in order.
+    /// `cursor` follows the acknowledgements in order.
     async fn publish_in_order(&mut self, events: &[JobEvent]) -> Result<(), SinkError> {
-        let sink = self.sink.clone();
-        // First polls come in the order of the pushes, and so do the packets.
-        let mut waiting = FuturesOrdered::new();
+        let (mut messages, mut last_of) = (Vec::new(), Vec::new());
         for event in events {
             // `uploaded` changes nothing that the state shows, and would bring back a state that was cleared an hour after the job's end.
             if event.event != EventKind::Uploaded {
-                waiting.push_back(async_publish(&*sink, self.options.topics.job_state(event, None), None));
+                messages.push(self.options.topics.job_state(event, None));
+                last_of.push(None);
             }
-            waiting.push_back(async_publish(&*sink, self.options.topics.job_event(event), Some(event)));
+            messages.push(self.options.topics.job_event(event));
+            last_of.push(Some(event));
         }
-        while let Some(done) = waiting.next().await {
-            if let Some(event) = done? {
+        let sink = self.sink.clone();
+        publish_all(&*sink, messages, |n, outcome| {
+            outcome?;
+            if let Some(event) = last_of[n] {
                 self.cursor = event.seq;
                 if event.status == Status::Processing {
                     self.running.insert(event.job_id, Running { event: event.clone(), live: None, ticked: None });
@@ -344,8 +338,9 @@ impl Task {
                     self.running.remove(&event.job_id);
                 }
             }
-        }
-        Ok(())
+            Ok(())
+        })
+        .await
     }
 
     async fn clear_states(&mut self) -> Result<(), SinkError> {
@@ -444,11 +439,26 @@ fn lost() -> SinkError {
     SinkError("the connection broke".to_owned())
 }
 
-async fn async_publish<'a>(sink: &dyn EventSink, message: Message, event: Option<&'a JobEvent>) -> Result<Option<&'a JobEvent>, SinkError> {
-    sink.publish(message).await.map(|()| event)
+/// The next value's arrival; never, once nobody can send one.
+/// Publishes many at once; they leave in the order given, and `answered(n, outcome)` hears of each in that order. Ends with its first error.
+async fn publish_all(
+    sink: &dyn EventSink,
+    messages: Vec<Message>,
+    mut answered: impl FnMut(usize, Result<(), SinkError>) -> Result<(), SinkError>,
+) -> Result<(), SinkError> {
+    let (mut messages, mut n) = (messages.into_iter(), 0);
+    let mut waiting = FuturesOrdered::new();
+    loop {
+        let room = PUBLISHES_AT_ONCE - waiting.len();
+        waiting.extend(messages.by_ref().take(room).map(|message| sink.publish(message)));
+        match waiting.next().await {
+            None => return Ok(()),
+            Some(outcome) => answered(n, outcome)?,
+        }
+        n += 1;
+    }
 }
 
-/// The next value's arrival; never, once nobody can send one.
 async fn altered<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending().await

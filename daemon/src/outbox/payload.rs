@@ -33,6 +33,10 @@ pub struct DeviceFacts {
     pub providers: Vec<String>,
     /// Names of the models in use.
     pub models: Vec<String>,
+    /// What each of them really runs on: "iris on cpu 51 nodes".
+    pub nodes: Vec<String>,
+    /// Engines in the making, and for how long: "realesrgan-x4plus 83 s".
+    pub building: Vec<String>,
     pub ok: bool,
     /// Why it is not, or not fully.
     pub degraded: Vec<String>,
@@ -141,6 +145,7 @@ pub fn summaries(
 ) -> Vec<(&'static str, Map<String, Value>)> {
     let info = json!({
         "version": facts.version, "runtime": facts.runtime, "providers": facts.providers.join(", "), "models": facts.models.join(", "),
+        "nodes": facts.nodes.join("; "), "building": facts.building.join(", "),
     });
     let health = json!({ "ok": facts.ok, "degraded": facts.degraded.join(", ") });
     let queue = json!({

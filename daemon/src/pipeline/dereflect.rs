@@ -66,7 +66,7 @@ enum Method<'a> {
 }
 
 /// A named network must be there; `auto` takes one that somebody brought onto the device.
-fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Method<'a>, ModelError> {
+fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Method<'a>, Halt> {
     match settings.reflections.as_str() {
         "off" => Ok(Method::Off),
         "classical" => Ok(Method::Classical),
@@ -75,11 +75,11 @@ fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Method<'a>, Mod
             let row = engine.spec(name)?;
             if row.role != Role::Reflections {
                 let detail = format!("reflections.method names {name}, whose role is {}", row.role.name());
-                return Err(ModelError { code: Code::ModelMismatch, detail });
+                return Err(ModelError { code: Code::ModelMismatch, detail }.into());
             }
             // Missing weights or a missing runtime are the device's fault, not a reason for another picture.
             match engine.runs_on(name) {
-                Err(e) if e.code != Code::ModelFailed => Err(e),
+                Err(e) if e.is_the_devices() => Err(e.into()),
                 _ => Ok(Method::Network(row)),
             }
         }
@@ -95,7 +95,7 @@ fn by_network(
     engine: &Engine,
     steps: &Steps<'_>,
 ) -> Result<(usize, ReflectionFacts), Unmade> {
-    let runs_on = engine.runs_on(&row.name).map_err(|e| Unmade::NoPicture(e.detail))?;
+    let runs_on = engine.runs_on(&row.name)?;
     let runs = Loaded { engine, name: &row.name };
     let (made, again) = filler::fill(photo, before, &eye.highlights.map, &eye.iris.limbus, (row, &runs, &runs_on), steps)?;
     let (model, model_sha256, provider) = (Some(row.name.clone()), Some(row.sha256), Some(runs_on.provider));

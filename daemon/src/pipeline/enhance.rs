@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Halt, Settings, Steps,
-    network::{Loaded, Network, Unmade},
+    network::{Loaded, Network, Unmade, batch},
     save::{Brake, Folder, JPEG_QUALITY, THUMB_PX},
     segment::Eye,
 };
@@ -26,7 +26,7 @@ use crate::{
         resize::{self, Lanczos},
     },
     inference::{
-        Engine,
+        Engine, RunsOn,
         manifest::{ModelRow, Role},
     },
     ports::ModelError,
@@ -40,7 +40,7 @@ const MARGIN: f64 = 0.25;
 /// A result above this many px is made smaller: at 3 bytes each it would fill the memory of whoever opens it.
 const MAX_RESULT_PX: u64 = 1 << 30;
 /// The network that `auto` takes, where a GPU runs it. Never animevideov3: drawn pictures taught it to draw.
-const AUTO_NETWORK: &str = "realesrgan-x4plus";
+pub const AUTO_NETWORK: &str = "realesrgan-x4plus";
 
 pub struct Enhanced {
     pub image: FileFacts,
@@ -106,7 +106,7 @@ fn jpeg(rows: &mut dyn Rows, out: &mut dyn Write, scale: u32) -> io::Result<()> 
 }
 
 /// The network to try, if any. A named one must be there.
-fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Option<&'a ModelRow>, ModelError> {
+fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Option<&'a ModelRow>, Halt> {
     match settings.enhance_model.as_str() {
         "lanczos" => Ok(None),
         "auto" => {
@@ -117,11 +117,11 @@ fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Option<&'a Mode
             let row = engine.spec(name)?;
             if row.role != Role::Enhancement {
                 let detail = format!("enhance.model names {name}, whose role is {}", row.role.name());
-                return Err(ModelError { code: Code::ModelMismatch, detail });
+                return Err(ModelError { code: Code::ModelMismatch, detail }.into());
             }
             // Missing weights or a missing runtime are the device's fault, not a reason for another picture.
             match engine.runs_on(name) {
-                Err(e) if e.code != Code::ModelFailed => Err(e),
+                Err(e) if e.is_the_devices() => Err(e.into()),
                 _ => Ok(Some(row)),
             }
         }
@@ -141,9 +141,10 @@ fn by_network(
     if row.scale != scale as usize {
         return Err(Unmade::NoPicture(format!("it makes pictures {} times larger, not {scale} times", row.scale)));
     }
-    let runs_on = engine.runs_on(&row.name).map_err(|e| Unmade::NoPicture(e.detail))?;
+    let runs_on = engine.runs_on(&row.name)?;
+    let (tile, smaller) = tile(row, &runs_on, settings.tile as usize, engine)?;
     let loaded = Loaded { engine, name: &row.name };
-    let mut network = Network::new(part, row, &loaded, &runs_on, settings.tile as usize, steps)?;
+    let mut network = Network::new(part, row, &loaded, &runs_on, tile, steps)?;
     let size = (part.width * row.scale, part.height * row.scale);
     let (made, written) = thread::scope(|scope| {
         // Without room in between: beside the strip that is made, one more is held.
@@ -157,19 +158,37 @@ fn by_network(
         Ok::<_, Fault>((made, written))
     })?;
     made?; // why the network stopped is the cause; what the encoder says then is how it came out
+    let mut provider = runs_on.provider;
+    // An engine that was ready in the middle of the picture took over.
+    let at_the_end = engine.runs_on(&row.name)?.provider;
+    if at_the_end != provider {
+        provider = format!("{provider}, then {at_the_end}");
+    }
+    let reasons: Vec<String> = smaller.into_iter().chain(network.tried_again()).collect();
     let facts = EnhanceFacts {
         method: "network".into(),
         model: Some(row.name.clone()),
         model_sha256: Some(row.sha256),
-        provider: Some(runs_on.provider),
+        provider: Some(provider),
         precision: Some(runs_on.precision),
         tile: Some(network.longest_side() as u32),
         overlap: Some(row.overlap as u32),
         tiles: Some(network.tiles() as u32),
-        fallback_reason: network.tried_again(),
+        fallback_reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         detail: None, // a network brings its own
     };
     Ok((written?, facts))
+}
+
+/// The tile that the memory has room for, px, and what to say where it is not the one that was asked for.
+fn tile(row: &ModelRow, runs_on: &RunsOn, wanted: usize, engine: &Engine) -> Result<(usize, Option<String>), Unmade> {
+    let fits = engine.tile(&row.name, wanted, batch(row, runs_on))?;
+    if fits == wanted {
+        return Ok((wanted, None));
+    }
+    let why = format!("the memory that is free has room for tiles of {fits} px, not of {wanted}");
+    // An engine is for one size alone.
+    if runs_on.provider == "tensorrt" { Err(Unmade::NoPicture(why)) } else { Ok((fits, Some(why))) }
 }
 
 /// The bounding box of limbus and mask with a margin, inside the photo; the whole photo where there is no mask.

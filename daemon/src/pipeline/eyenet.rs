@@ -19,8 +19,7 @@ use crate::{
         geometry, mask,
         raster::{Gray, Rgb},
     },
-    inference::{Engine, manifest::ModelRow},
-    ports::ModelError,
+    inference::{Engine, RunError, manifest::ModelRow},
 };
 
 /// Side of the zoomed square, limbus radii.
@@ -40,7 +39,7 @@ pub struct Found {
 }
 
 /// None: the network sees no iris. `checkpoint(done)`, 0..1, is called between looks; its error, or the network's, ends the search.
-pub fn find<E: From<ModelError>>(
+pub fn find<E: From<RunError>>(
     photo: &Rgb,
     row: &ModelRow,
     engine: &Engine,

@@ -5,7 +5,8 @@ use std::{cell::Cell, sync::Mutex, time::Duration};
 use super::{Steps, Stop, Watch};
 use crate::{
     domain::stage::{Stage, StepMs},
-    ports::{Clock, RunsOn},
+    inference::RunsOn,
+    ports::Clock,
 };
 
 struct Still;
@@ -50,5 +51,5 @@ pub fn steps(seen: &Seen) -> Steps<'_> {
 }
 
 pub fn on(provider: &str, precision: &str) -> RunsOn {
-    RunsOn { provider: provider.into(), precision: precision.into(), reason: None }
+    RunsOn { provider: provider.into(), precision: precision.into(), reason: None, nodes: Vec::new() }
 }

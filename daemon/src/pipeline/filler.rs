@@ -21,8 +21,8 @@ use crate::{
         raster::{Gray, Rgb},
         resize,
     },
-    inference::manifest::ModelRow,
-    ports::{RunsOn, Tensor},
+    inference::{RunsOn, manifest::ModelRow},
+    ports::Tensor,
 };
 
 /// Side of the square, limbus radii: the limbus with some sclera and lid around it.
@@ -182,9 +182,10 @@ impl Square {
 mod tests {
     use super::*;
     use crate::{
+        inference::RunError,
         inference::manifest::{Manifest, MaskPort},
         pipeline::fakes::{Seen, on, steps},
-        ports::{Model, ModelError},
+        ports::Model,
     };
 
     fn row(side: usize) -> ModelRow {
@@ -234,12 +235,12 @@ mod tests {
     struct Fake(fn(usize, &Tensor) -> Vec<f32>, std::cell::Cell<usize>);
 
     impl Runs for Fake {
-        fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+        fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, RunError> {
             let [_, 4, h, w] = input.shape[..] else { panic!("{:?}", input.shape) };
             let data = (self.0)(self.1.replace(self.1.get() + 1), input);
             Ok(vec![Tensor { shape: vec![1, 3, h, w], data }])
         }
-        fn plain(&self) -> Result<Box<dyn Model>, ModelError> {
+        fn plain(&self) -> Result<Box<dyn Model>, RunError> {
             panic!("it runs in fp32 on the CPU already")
         }
     }

@@ -22,8 +22,8 @@ use crate::{
         stage::{Stage, StepMs},
         transition::{Outcome, Refusal},
     },
-    inference::Engine,
-    ports::{Clock, ModelError},
+    inference::{Engine, ModelStatus, RunError},
+    ports::{Clock, ModelError, RunStop},
 };
 
 mod dereflect;
@@ -43,6 +43,7 @@ mod segment;
 mod settings;
 mod tensor;
 
+pub use enhance::AUTO_NETWORK;
 pub use merge::Another;
 pub use reuse::Earlier;
 pub use settings::Settings;
@@ -71,6 +72,10 @@ pub trait Watch: Sync {
     /// How long the job stood still so far: no part of its steps' times.
     fn paused(&self) -> Duration {
         Duration::ZERO
+    }
+    /// Ends a network's run that is under way when the job must stop.
+    fn run_stop(&self) -> RunStop {
+        RunStop::default()
     }
 }
 
@@ -122,20 +127,20 @@ impl Pipeline {
             reached: Cell::new(0.0),
             stood_in: Cell::new(false),
         };
-        self.stages(input, others, &mut steps).map_err(|halt| match halt {
+        self.stages(input, others, &self.engine.until(watch.run_stop()), &mut steps).map_err(|halt| match halt {
             Halt::Stop => Ended::Stopped,
-            Halt::Fault(fault) => Ended::Fault(Box::new(fault), steps.finished()),
+            Halt::Fault(fault) | Halt::Again(fault) => Ended::Fault(Box::new(fault), steps.finished()),
             Halt::Refused(refusal) => Ended::Refused(refusal, steps.finished()),
         })
     }
 
-    fn stages(&self, input: &Input, others: &[Another], steps: &mut Steps<'_>) -> Result<Done, Halt> {
+    fn stages(&self, input: &Input, others: &[Another], engine: &Engine, steps: &mut Steps<'_>) -> Result<Done, Halt> {
         steps.enter(Stage::Load)?;
         let load::Loaded { mut photo, facts } = load::run(input, &self.settings)?;
 
         steps.enter(Stage::Segment)?;
-        let seen = segment::see(&photo, &self.settings, &self.engine, steps)?;
-        let laid = merge::run(&mut photo, &seen, others, &self.settings, &self.engine, steps)?;
+        let seen = segment::see(&photo, &self.settings, engine, steps)?;
+        let laid = merge::run(&mut photo, &seen, others, &self.settings, engine, steps)?;
         let eye = match segment::verdict(&photo, seen, &self.settings, steps)? {
             segment::Verdict::Good(eye) => eye,
             segment::Verdict::Refused { fault, quality, picture } => {
@@ -145,13 +150,13 @@ impl Pipeline {
         };
 
         steps.enter(Stage::Reflections)?;
-        let cleaned = dereflect::run(&mut photo, &eye, &self.settings, &self.engine, steps)?;
+        let cleaned = dereflect::run(&mut photo, &eye, &self.settings, engine, steps)?;
 
         let merge = laid.map(|laid| laid.facts(input.sha256, &eye.mask, &cleaned.made_up));
 
         steps.enter(Stage::Enhance)?;
         let folder = save::Folder::create(&input.out)?; // removed again when it is dropped unfinished
-        let enhanced = enhance::run(photo, &eye, &self.settings, &self.engine, &folder, steps)?;
+        let enhanced = enhance::run(photo, &eye, &self.settings, engine, &folder, steps)?;
 
         steps.enter(Stage::Save)?;
         let (crop, scale) = (enhanced.crop, enhanced.scale);
@@ -160,6 +165,8 @@ impl Pipeline {
         save::thumb(&folder, &enhanced.thumb)?;
         let files = ReportFiles { image: enhanced.image, mask, synthetic };
         let step_ms = steps.finished();
+        let used = [&eye.iris.model, &cleaned.facts.model, &enhanced.facts.model];
+        let degraded = engine.status().iter().filter(|m| used.contains(&&Some(m.name.clone()))).filter_map(ModelStatus::degraded).collect();
         let report = Report {
             schema: SCHEMA,
             program: env!("CARGO_PKG_NAME").to_owned(),
@@ -173,6 +180,7 @@ impl Pipeline {
             quality: eye.quality.metrics.clone(),
             verdict: eye.quality.verdict,
             warnings: eye.warnings,
+            degraded,
             reflections: cleaned.facts,
             merge,
             enhance: enhanced.facts,
@@ -206,6 +214,8 @@ impl Pipeline {
 enum Halt {
     Stop,
     Fault(Fault),
+    /// A fault of this moment alone: the job is to come back, not to make do with less.
+    Again(Fault),
     /// The gate's no, its picture saved.
     Refused(Box<Refusal>),
 }
@@ -225,6 +235,16 @@ impl From<Fault> for Halt {
 impl From<ModelError> for Halt {
     fn from(e: ModelError) -> Self {
         Halt::Fault(Fault::new(e.code, e.detail))
+    }
+}
+
+impl From<RunError> for Halt {
+    fn from(e: RunError) -> Self {
+        match e {
+            RunError::Stopped => Halt::Stop,
+            RunError::Failed(e) => Halt::Again(Fault::new(e.code, e.detail)),
+            RunError::Unusable(e) => e.into(),
+        }
     }
 }
 

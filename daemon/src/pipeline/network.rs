@@ -10,18 +10,17 @@
 //! In fp16, Real-ESRGAN can give black tiles or NaN. A tile that is no picture ([`gate`]) is run again in fp32: by a copy without
 //! TensorRT, or once more where the network runs in fp32 on the CPU anyway. Where that is none either, Lanczos makes the whole picture.
 
-use super::{Halt, Steps, gate, tensor};
+use super::{Halt, Steps, Stop, gate, tensor};
 use crate::{
+    domain::fault::Fault,
     imaging::{
         raster::Rgb,
         tile::{self, Mosaic, Span, Tiles},
     },
-    inference::{Engine, manifest::ModelRow},
-    ports::{Model, ModelError, RunsOn, Tensor},
+    inference::{Engine, RunError, RunsOn, manifest::ModelRow, window},
+    ports::{Model, RunStop, Tensor},
 };
 
-/// Smallest window, px.
-const MIN_TILE: usize = 64;
 /// The network's share of the step (see `enhance`).
 const SHARE: (f32, f32) = (0.05, 1.0);
 
@@ -32,17 +31,42 @@ pub enum Unmade {
     NoPicture(String),
 }
 
-impl<H: Into<Halt>> From<H> for Unmade {
-    fn from(halt: H) -> Self {
-        Unmade::Halt(halt.into())
+impl From<RunError> for Unmade {
+    fn from(e: RunError) -> Self {
+        match e {
+            RunError::Unusable(e) => Unmade::NoPicture(e.detail),
+            RunError::Stopped | RunError::Failed(_) => Unmade::Halt(e.into()),
+        }
+    }
+}
+
+impl From<Halt> for Unmade {
+    fn from(halt: Halt) -> Self {
+        Unmade::Halt(halt)
+    }
+}
+
+impl From<Stop> for Unmade {
+    fn from(stop: Stop) -> Self {
+        Unmade::Halt(stop.into())
+    }
+}
+
+impl From<Fault> for Unmade {
+    fn from(fault: Fault) -> Self {
+        Unmade::Halt(fault.into())
     }
 }
 
 /// What runs tiles: the device's engine, or a test's own.
 pub trait Runs {
-    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, ModelError>;
+    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, RunError>;
     /// A copy in fp32 for the second try.
-    fn plain(&self) -> Result<Box<dyn Model>, ModelError>;
+    fn plain(&self) -> Result<Box<dyn Model>, RunError>;
+    /// Ends runs of that copy.
+    fn stop(&self) -> RunStop {
+        RunStop::default()
+    }
 }
 
 /// A network of the engine.
@@ -52,11 +76,14 @@ pub struct Loaded<'a> {
 }
 
 impl Runs for Loaded<'_> {
-    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, RunError> {
         self.engine.run(self.name, input)
     }
-    fn plain(&self) -> Result<Box<dyn Model>, ModelError> {
+    fn plain(&self) -> Result<Box<dyn Model>, RunError> {
         self.engine.load_plain(self.name)
+    }
+    fn stop(&self) -> RunStop {
+        self.engine.stop().clone()
     }
 }
 
@@ -85,8 +112,7 @@ impl<'a, 'b> Network<'a, 'b> {
     ) -> Result<Self, Unmade> {
         let gpu = runs_on.provider != "cpu";
         let tiles = cut_for((source.width, source.height), row, tile, gpu).map_err(Unmade::NoPicture)?;
-        let batch = if gpu { row.batch.max(1) } else { 1 };
-        Ok(Self { source, row, tries: Tries::new(runs, runs_on), steps, tiles, batch, full: gpu })
+        Ok(Self { source, row, tries: Tries::new(runs, runs_on), steps, tiles, batch: batch(row, runs_on), full: gpu })
     }
 
     /// px of the photo.
@@ -149,6 +175,11 @@ impl<'a, 'b> Network<'a, 'b> {
     }
 }
 
+/// Tiles in one run.
+pub fn batch(row: &ModelRow, runs_on: &RunsOn) -> usize {
+    if runs_on.provider == "cpu" { 1 } else { row.batch.max(1) }
+}
+
 /// How a picture is cut for a network. A fixed input is taken as it is; on the CPU windows are no larger than the picture needs, a GPU gets
 /// one size for all pictures.
 fn cut_for(picture: (usize, usize), row: &ModelRow, tile: usize, gpu: bool) -> Result<Tiles, String> {
@@ -160,7 +191,7 @@ fn cut_for(picture: (usize, usize), row: &ModelRow, tile: usize, gpu: bool) -> R
         }
         return Ok(Tiles::fixed(picture, (width, height), row.overlap));
     }
-    let most = tile.max(MIN_TILE).max(least).next_multiple_of(8);
+    let most = window(row, tile);
     Ok(if gpu { Tiles::fixed(picture, (most, most), row.overlap) } else { Tiles::fitted(picture, most, row.overlap) })
 }
 
@@ -205,19 +236,24 @@ impl<'a> Tries<'a> {
     }
 
     pub fn first(&self, input: &Tensor) -> Result<Vec<Tensor>, Unmade> {
-        self.runs.run(input).map_err(|e| Unmade::NoPicture(e.detail))
+        Ok(self.runs.run(input)?)
     }
 
     /// `why`: what was wrong with the first answer.
     pub fn again(&mut self, input: &Tensor, why: String) -> Result<Vec<Tensor>, Unmade> {
         tracing::warn!(why, "a network is run again in fp32");
         self.count += 1;
+        let stop = self.runs.stop();
         let answer = match &mut self.again {
             Again::Same => self.runs.run(input),
-            Again::Plain(Some(model)) => model.run(input),
-            Again::Plain(none) => self.runs.plain().and_then(|model| none.insert(model).run(input)),
+            Again::Plain(Some(model)) => model.run(input, &stop).map_err(RunError::Unusable),
+            Again::Plain(none) => self.runs.plain().and_then(|model| Ok(none.insert(model).run(input, &stop)?)),
         };
-        let answer = answer.map_err(|e| Unmade::NoPicture(format!("{why}; in fp32: {}", e.detail)));
+        let answer = answer.map_err(|e| match e {
+            RunError::Unusable(_) if stop.is_stopped() => Unmade::Halt(Halt::Stop),
+            RunError::Unusable(e) => Unmade::NoPicture(format!("{why}; in fp32: {}", e.detail)),
+            stopped_or_failed => stopped_or_failed.into(),
+        });
         self.first.get_or_insert(why);
         answer
     }

@@ -199,7 +199,13 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
         };
         bring().map_err(|e| super::save::fault(out, &e))
     };
-    match pipeline.merge(&input, &others, &Alone) {
+    let run = || pipeline.merge(&input, &others, &Alone);
+    let done = run().or_else(|ended| match ended {
+        // As the daemon does: what was of that moment alone gets one more try.
+        Ended::Fault(fault, _) if fault.class == FaultClass::TransientError => run(),
+        ended => Err(ended),
+    });
+    match done {
         Ok(done) => {
             let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
             // The image last: whoever waits for the picture finds the others.

@@ -103,7 +103,7 @@ impl Pipeline {
 
 fn in_words(halt: Halt) -> String {
     match halt {
-        Halt::Fault(fault) => fault.detail,
+        Halt::Fault(fault) | Halt::Again(fault) => fault.detail,
         Halt::Refused(refusal) => refusal.fault.detail,
         Halt::Stop => io::ErrorKind::Interrupted.to_string(),
     }

@@ -122,6 +122,7 @@ fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Network<'a>, Mo
 struct By {
     method: &'static str,
     row: Option<ModelRow>,
+    provider: Option<String>,
 }
 
 /// What a segmenter made of a photo.
@@ -134,13 +135,14 @@ pub struct Seen {
 impl Seen {
     fn by_eye(photo: &Rgb) -> Self {
         let found = segment::classical(photo).map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
-        Self { found, by: By { method: "classical", row: None }, warnings: Vec::new() }
+        Self { found, by: By { method: "classical", row: None, provider: None }, warnings: Vec::new() }
     }
 
     fn by_network(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> Result<Self, Halt> {
         let found = eyenet::find(photo, row, engine, |done| Ok::<_, Halt>(steps.at(0.75 * done)?))?;
         let found = found.map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
-        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()) }, warnings: Vec::new() })
+        let provider = Some(engine.runs_on(&row.name)?.provider);
+        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()), provider }, warnings: Vec::new() })
     }
 }
 
@@ -150,7 +152,8 @@ impl By {
         // Thousandths: what is beyond them is arithmetic, not eye.
         let (limbus, pupil) = (rounded(&limbus), pupil.as_ref().map(rounded));
         let (coverage, confidence) = (round(coverage, 1e6), round(confidence, 1e3));
-        IrisFacts { limbus, pupil, coverage, confidence, method: self.method.to_owned(), model, model_sha256 }
+        let (method, provider) = (self.method.to_owned(), self.provider);
+        IrisFacts { limbus, pupil, coverage, confidence, method, model, model_sha256, provider }
     }
 }
 

@@ -34,10 +34,10 @@ pub fn with_mask(picture: &Rgb, mask: &Gray, row: &ModelRow) -> Tensor {
 }
 
 fn fill(planes: &mut [f32], picture: &Rgb, row: &ModelRow) {
-    let [black, white] = row.input.range;
-    let levels: [f32; 256] = std::array::from_fn(|v| black + (white - black) * v as f32 / 255.0);
     for (c, plane) in planes.chunks_exact_mut((picture.width * picture.height).max(1)).enumerate() {
         let from = channel(row, c);
+        let [black, white] = row.input.ends(from);
+        let levels: [f32; 256] = std::array::from_fn(|v| black + (white - black) * v as f32 / 255.0);
         for (v, rgb) in plane.iter_mut().zip(picture.data.chunks_exact(3)) {
             *v = levels[usize::from(rgb[from])];
         }
@@ -104,6 +104,21 @@ mod tests {
                     assert_eq!(super::picture(&tensor, n, &row, (2, 1), (4, 3)), Some(picture.crop(2, 1, 4, 3)));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn mean_and_deviation_are_those_of_red_green_and_blue_in_either_order() {
+        for order in [Order::Rgb, Order::Bgr] {
+            let mut row = row(order, [0.0, 1.0], None);
+            (row.input.mean, row.input.deviation) = ([0.5, 0.4, 0.2], [0.5, 0.2, 0.1]);
+            let picture = Rgb { width: 1, height: 1, data: vec![255, 102, 0] };
+            let mut wanted = [1.0, 0.0, -2.0];
+            if order == Order::Bgr {
+                wanted.reverse();
+            }
+            let given = of(&[picture], &row).data;
+            assert!(given.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 1e-6), "{order:?}: {given:?}");
         }
     }
 

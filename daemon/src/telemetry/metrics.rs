@@ -34,6 +34,17 @@ struct ByProvider {
     provider: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByModel {
+    model: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    model: String,
+    state: String,
+}
+
 type StepFamily = Family<ByName, Histogram, fn() -> Histogram>;
 
 /// Every figure of the process. Cheap to clone; all clones count into the same figures.
@@ -53,6 +64,8 @@ pub struct Metrics {
     evicted: Family<ByName, Counter>,
     evicted_bytes: Counter,
     providers: Family<ByProvider, Gauge>,
+    model_states: Family<ByState, Gauge>,
+    building: Family<ByModel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -80,6 +93,8 @@ impl Metrics {
             evicted: Family::default(),
             evicted_bytes: Counter::default(),
             providers: Family::default(),
+            model_states: Family::default(),
+            building: Family::default(),
         };
         registry.register("jobs", "Jobs that ended, by end state", m.jobs.clone());
         registry.register("http_requests", "Requests, by route pattern and status", m.requests.clone());
@@ -94,6 +109,8 @@ impl Metrics {
         registry.register("evicted", "Originals and results removed because the bucket has them and room was needed", m.evicted.clone());
         registry.register("evicted_bytes", "Bytes of them", m.evicted_bytes.clone());
         registry.register("provider", "1 for the execution provider that really runs a model", m.providers.clone());
+        registry.register("model_state", "1 for the state that a model is in, as /device names it", m.model_states.clone());
+        registry.register("engine_building_seconds", "How long an engine has been in the making", m.building.clone());
         // Every end state is there from the start: a rate over a counter that appears with its first failure misses that failure.
         for status in [Status::Completed, Status::Failed, Status::Cancelled] {
             m.jobs.get_or_create(&ByName { name: status.name() }).inc_by(0);
@@ -164,6 +181,19 @@ impl Metrics {
         }
     }
 
+    /// Each model's state, and for how long its engine has been in the making, s.
+    pub fn set_models<'a>(&self, all: impl IntoIterator<Item = (&'a str, &'a str, Option<u64>)>) {
+        self.model_states.clear();
+        self.building.clear();
+        for (model, state, building_s) in all {
+            let model = model.to_owned();
+            self.model_states.get_or_create(&ByState { model: model.clone(), state: state.to_owned() }).set(1);
+            if let Some(s) = building_s {
+                self.building.get_or_create(&ByModel { model }).set(gauge(s));
+            }
+        }
+    }
+
     /// OpenMetrics text (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -193,6 +223,8 @@ mod tests {
         elsewhere.set_evicted(2, 0, 9);
         elsewhere.set_providers([("iris-128", "cuda")]);
         elsewhere.set_providers([("iris-128", "cpu")]);
+        elsewhere.set_models([("iris-128", "warming", None), ("large", "building", Some(3))]);
+        elsewhere.set_models([("iris-128", "ready", None), ("large", "building", Some(83))]);
         let text = metrics.render();
         for line in [
             "irisd_jobs_total{name=\"completed\"} 1",
@@ -204,9 +236,11 @@ mod tests {
             "irisd_evicted_total{name=\"originals\"} 2",
             "irisd_evicted_bytes_total 9",
             "irisd_provider{model=\"iris-128\",provider=\"cpu\"} 1",
+            "irisd_model_state{model=\"iris-128\",state=\"ready\"} 1",
+            "irisd_engine_building_seconds{model=\"large\"} 83",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }
-        assert!(!text.contains("cuda") && text.ends_with("# EOF\n"));
+        assert!(!text.contains("cuda") && !text.contains("warming") && text.ends_with("# EOF\n"));
     }
 }

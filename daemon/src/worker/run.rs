@@ -14,6 +14,8 @@ use std::{
     time::Duration,
 };
 
+use crate::ports::RunStop;
+
 /// A job that passes no checkpoint for this long after its time is over (or for its whole time again, if that is shorter) is given up.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
@@ -75,18 +77,25 @@ pub enum Overdue {
 
 pub struct Run {
     reason: AtomicU8,
+    /// Ends the network's run that the thread may be in.
+    network: RunStop,
     owner: AtomicU8,
     time: Mutex<Stopwatch>,
 }
 
 impl Run {
     pub fn new(now: Duration) -> Self {
-        Self { reason: AtomicU8::new(0), owner: AtomicU8::new(WORKING), time: Mutex::new(Stopwatch::new(now)) }
+        Self { reason: AtomicU8::new(0), network: RunStop::default(), owner: AtomicU8::new(WORKING), time: Mutex::new(Stopwatch::new(now)) }
     }
 
     pub fn stop(&self, reason: Reason) {
         // Err: there is a reason already.
         let _first = self.reason.compare_exchange(0, reason as u8, Ordering::SeqCst, Ordering::SeqCst);
+        self.network.stop();
+    }
+
+    pub fn run_stop(&self) -> RunStop {
+        self.network.clone()
     }
 
     pub fn stopped(&self) -> Option<Reason> {

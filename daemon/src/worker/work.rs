@@ -32,7 +32,7 @@ use crate::{
         transition::Refusal,
     },
     pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
-    ports::Clock,
+    ports::{Clock, RunStop},
     scheduler::Policy,
     store::{Store, StoreError, blobs, is_full},
 };
@@ -323,5 +323,9 @@ impl Watch for Watched<'_> {
 
     fn paused(&self) -> Duration {
         self.run.paused(self.context.clock.mono())
+    }
+
+    fn run_stop(&self) -> RunStop {
+        self.run.run_stop()
     }
 }

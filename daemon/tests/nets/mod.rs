@@ -8,6 +8,8 @@ use std::{fs, path::Path};
 use sha2::{Digest, Sha256};
 
 const FLOAT: u64 = 1;
+const INT64: u64 = 7;
+const BOOL: u64 = 9;
 
 fn varint(mut v: u64) -> Vec<u8> {
     let mut out = Vec::new();
@@ -35,6 +37,12 @@ fn constant(name: &str, dims: &[u64], values: &[f32]) -> Vec<u8> {
     let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let dims: Vec<u8> = dims.iter().flat_map(|d| number(1, *d)).collect();
     bytes(5, &[dims, number(2, FLOAT), text(8, name), bytes(9, &raw)].concat())
+}
+
+fn integers(name: &str, dims: &[u64], values: &[i64]) -> Vec<u8> {
+    let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let dims: Vec<u8> = dims.iter().flat_map(|d| number(1, *d)).collect();
+    bytes(5, &[dims, number(2, INT64), text(8, name), bytes(9, &raw)].concat())
 }
 
 /// A number, or a name of a side that is free.
@@ -70,6 +78,17 @@ fn numbers(name: &str, all: &[u64]) -> Vec<u8> {
     bytes(5, &[text(1, name), all, number(20, 7)].concat())
 }
 
+/// A value of a graph inside another: an input (11) or an output (12) of this type and these sides; none: a single value.
+fn value(field: u64, name: &str, kind: u64, dims: &[u64]) -> Vec<u8> {
+    let dims: Vec<u8> = dims.iter().flat_map(|d| bytes(1, &number(1, *d))).collect();
+    let tensor = [number(1, kind), bytes(2, &dims)].concat();
+    bytes(field, &[text(1, name), bytes(2, &bytes(1, &tensor))].concat())
+}
+
+fn inner_graph(name: &str, graph: &[Vec<u8>]) -> Vec<u8> {
+    bytes(5, &[text(1, name), bytes(6, &[graph.concat(), text(2, "inner")].concat()), number(20, 5)].concat())
+}
+
 fn model(graph: &[Vec<u8>]) -> Vec<u8> {
     let graph = [graph.concat(), text(2, "test")].concat();
     [number(1, 8), bytes(7, &graph), bytes(8, &[text(1, ""), number(2, 13)].concat())].concat()
@@ -87,12 +106,52 @@ pub enum Answer {
     Shifted,
     /// NaN where the picture is darker than a tenth.
     Undefined,
+    /// The picture where it has the trial's size; an error of the library else.
+    Throws,
+    /// The picture where it has the trial's size; never an answer else.
+    Endless,
+}
+
+/// Of the trial's input: 1 x 3 x 32 x 32.
+const TRIAL: [i64; 4] = [1, 3, 32, 32];
+
+/// What an answer does beside making the picture: nodes that give `trouble`, one number.
+fn trouble(answer: Answer) -> Vec<Vec<u8>> {
+    match answer {
+        Answer::Throws => vec![
+            node("Reshape", &["input", "trial"], "reshaped", &[]),
+            node("ReduceMean", &["reshaped"], "trouble", &[]),
+            integers("trial", &[4], &TRIAL),
+        ],
+        Answer::Endless => {
+            let body = [
+                node("Identity", &["go_on"], "goes_on", &[]),
+                node("Mul", &["now", "same"], "then", &[]),
+                constant("same", &[], &[1.0]),
+                value(11, "round", INT64, &[]),
+                value(11, "go_on", BOOL, &[]),
+                value(11, "now", FLOAT, &[1, 1, 1, 1]),
+                value(12, "goes_on", BOOL, &[]),
+                value(12, "then", FLOAT, &[1, 1, 1, 1]),
+            ];
+            vec![
+                node("Size", &["input"], "size", &[]),
+                node("Sub", &["size", "trial"], "beyond", &[]),
+                node("Mul", &["beyond", "very_many"], "rounds", &[]),
+                node("Loop", &["rounds", "", "start"], "trouble", &[inner_graph("body", &body)]),
+                integers("trial", &[], &[TRIAL.iter().product()]),
+                integers("very_many", &[], &[1_000_000_000_000]),
+                constant("start", &[1, 1, 1, 1], &[1.0]),
+            ]
+        }
+        _ => vec![constant("trouble", &[], &[0.0])],
+    }
 }
 
 /// Input `input` N x 3 x H x W, output `output` N x 3 x 4H x 4W: pixels repeated, then `answer`.
 pub fn upscaler(answer: Answer) -> Vec<u8> {
     let (gain, offset) = match answer {
-        Answer::Good => (1.0, [0.0; 3]),
+        Answer::Good | Answer::Throws | Answer::Endless => (1.0, [0.0; 3]),
         Answer::Black => (0.0, [0.0; 3]),
         Answer::Constant => (0.0, [0.5; 3]),
         Answer::Shifted => (1.0, [0.0, 0.0, 0.2]),
@@ -101,11 +160,16 @@ pub fn upscaler(answer: Answer) -> Vec<u8> {
     let nearest = [word("mode", "nearest"), word("nearest_mode", "floor"), word("coordinate_transformation_mode", "asymmetric")];
     let sides = |h, w| [Dim::Free("n"), Dim::Is(3), Dim::Free(h), Dim::Free(w)];
     let last = if answer == Answer::Undefined { "Sqrt" } else { "Identity" };
+    let trouble = trouble(answer).concat();
     model(&[
         node("Resize", &["input", "", "scales"], "large", &nearest),
+        trouble,
+        node("Mul", &["trouble", "nothing"], "none", &[]),
         node("Mul", &["large", "gain"], "scaled", &[]),
-        node("Add", &["scaled", "offset"], "moved", &[]),
+        node("Add", &["scaled", "none"], "same", &[]),
+        node("Add", &["same", "offset"], "moved", &[]),
         node(last, &["moved"], "output", &[]),
+        constant("nothing", &[], &[0.0]),
         constant("scales", &[4], &[1.0, 1.0, 4.0, 4.0]),
         constant("gain", &[], &[gain]),
         constant("offset", &[1, 3, 1, 1], &offset),

@@ -36,6 +36,7 @@ fn half_a_minute_of_a_mixed_day_loses_no_event_and_answers_every_request() {
         length: Duration::from_secs(25),
         warm_up: Duration::ZERO,
         every: Duration::from_millis(500),
+        rate: 1.0,
     };
     held(&soak::run(&plan).faults);
 }

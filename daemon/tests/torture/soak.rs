@@ -42,7 +42,7 @@ use crate::{
 
 /// Memory may grow by this much, MB an hour (10^6 bytes).
 const MOST_MB_AN_HOUR: f64 = 1.0;
-/// Between two jobs of the main load.
+/// Between two looks of those who watch.
 const BEAT: Duration = Duration::from_secs(1);
 /// A bucket keeps an object this long: it has a lifecycle rule, as buckets of results do, so that a long run does not fill the disk.
 const OBJECT_KEPT: Duration = Duration::from_secs(600);
@@ -55,6 +55,8 @@ pub struct Plan {
     /// The first part of the run, which the slopes leave out: caches fill, networks are loaded.
     pub warm_up: Duration,
     pub every: Duration,
+    /// Jobs of the main load a second. Above 1 it shows in less time what grows with the jobs, though not what grows with the hours.
+    pub rate: f64,
 }
 
 /// What everybody counts into: answers by what was asked and their status, and what went wrong.
@@ -107,6 +109,9 @@ impl Tally {
     }
 }
 
+/// Somebody who uses the device, with a seed, until the run is over.
+type Role = Box<dyn FnOnce(&Client, &Tally, u64) + Send>;
+
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at_s: f64,
@@ -133,8 +138,11 @@ pub fn run(plan: &Plan) -> Verdict {
     println!("pid {}, {}, seed {}, {} s", daemon.pid(), daemon.base, plan.seed, plan.length.as_secs());
     let tally = Arc::new(Tally::default());
     let _heard = broker.listen("soak", &["irisd/#"], hear(tally.clone()));
+    let beat = BEAT.div_f64(plan.rate);
+    let roles: [Role; 4] =
+        [Box::new(move |client, tally, seed| load(client, tally, seed, beat)), Box::new(look), Box::new(read_events), Box::new(websockets)];
     let mut clients = Vec::new();
-    for role in [load as fn(&Client, &Tally, u64), look, read_events, websockets] {
+    for role in roles {
         let (client, tally, seed) = (daemon.client(), tally.clone(), plan.seed);
         clients.push(thread::spawn(move || role(&client, &tally, seed)));
     }
@@ -168,7 +176,7 @@ fn hear(tally: Arc<Tally>) -> impl FnMut(Message) + Send {
 }
 
 /// One beat after another: a photo of one of the eyes, never the same bytes twice, and what people do with it.
-fn load(client: &Client, tally: &Tally, seed: u64) {
+fn load(client: &Client, tally: &Tally, seed: u64, beat: Duration) {
     let mut dice = Dice::new(seed);
     let pictures: Vec<Vec<u8>> = (0..12).map(|i| eyes::eye(100 + i, SIZES[i as usize % SIZES.len()]).bytes).collect();
     let begin = Instant::now();
@@ -186,7 +194,7 @@ fn load(client: &Client, tally: &Tally, seed: u64) {
             }
             Err(e) => {
                 tally.wrong(format!("upload: no answer: {e:?}"));
-                thread::sleep(BEAT);
+                thread::sleep(beat);
                 continue;
             }
         };
@@ -213,7 +221,7 @@ fn load(client: &Client, tally: &Tally, seed: u64) {
             }
         }
         last = job.map(|j| (photo, j));
-        thread::sleep((begin + BEAT * n as u32).saturating_duration_since(Instant::now()));
+        thread::sleep((begin + beat * n as u32).saturating_duration_since(Instant::now()));
     }
 }
 

@@ -16,8 +16,6 @@ use crate::{
 pub struct Eye {
     pub limbus: Ellipse,
     pub pupil: Option<Ellipse>,
-    /// What the best candidate is chosen by.
-    pub score: f64,
     /// Share of the side arcs' angles with a clear edge from dark to bright, the worse side, 0..1.
     pub sides: f64,
     /// Mean edge of the pupil all round, 0..1; 0 without a pupil.
@@ -34,33 +32,63 @@ const STRONG: f64 = 0.30;
 /// A clear edge.
 const CLEAR: f64 = 0.08;
 
-/// Refines a candidate; None where both sides show no edge.
-pub fn eye(views: &Views, c: Circle) -> Option<Eye> {
-    let mut c = c;
-    let mut best = limbus_score(&views.iris, &c);
-    // Coordinate descent, steps halved from 6 % of the radius to 1 %.
-    let mut step = 0.06 * c.r;
-    while step > 0.01 * c.r {
-        let moves = [(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)];
-        let tried = moves.map(|(x, y, r)| Circle { cx: c.cx + x * step, cy: c.cy + y * step, r: c.r + r * step });
-        let (score, next) = tried.map(|t| (limbus_score(&views.iris, &t), t)).into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
-        if score > best {
-            (best, c) = (score, next);
-        } else {
-            step /= 2.0;
+/// A candidate whose circle lies on an edge.
+pub struct Outline {
+    circle: Circle,
+    /// Mean edge over the arcs, about 0..1.2.
+    edge: f64,
+    /// What speaks for an eye without a look for its pupil.
+    score: f64,
+    dark: f64,
+}
+
+impl Outline {
+    /// Moves a candidate's circle to the edge; None where both sides show none.
+    pub fn of(views: &Views, candidate: Circle) -> Option<Self> {
+        let mut c = candidate;
+        let mut edge = limbus_score(&views.iris, &c);
+        // Coordinate descent, steps halved from 6 % of the radius to 1 %.
+        let mut step = 0.06 * c.r;
+        while step > 0.01 * c.r {
+            let moves = [(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)];
+            let tried = moves.map(|(x, y, r)| Circle { cx: c.cx + x * step, cy: c.cy + y * step, r: c.r + r * step });
+            let (score, next) = tried.map(|t| (limbus_score(&views.iris, &t), t)).into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+            if score > edge {
+                (edge, c) = (score, next);
+            } else {
+                step /= 2.0;
+            }
+        }
+        if edge <= 0.05 {
+            return None;
+        }
+        let dark = dark(&views.iris, &c);
+        // An edge alone is also drawn by pupils, lids and brows: what lies inside and beside it decides between candidates.
+        Some(Self { circle: c, edge, score: edge + 0.5 * white(views, &c) + 0.3 * dark, dark })
+    }
+}
+
+/// What the best pupil adds to a score.
+const PUPIL: f64 = 0.42;
+
+/// The best of them, with pupil and ellipse. A pupil is looked for only where the best one could still make this the better eye.
+pub fn best(views: &Views, mut outlines: Vec<Outline>) -> Option<Eye> {
+    outlines.sort_by(|a, b| b.score.total_cmp(&a.score));
+    let mut best: Option<(f64, Outline, f64, Ellipse)> = None;
+    for outline in outlines {
+        if best.as_ref().is_some_and(|(score, ..)| outline.score + PUPIL < *score) {
+            break;
+        }
+        let (pupil_score, pupil) = pupil(&views.pupil, &outline.circle);
+        let score = outline.score + PUPIL * pupil_score;
+        if best.as_ref().is_none_or(|(before, ..)| score > *before) {
+            best = Some((score, outline, pupil_score, pupil));
         }
     }
-    if best <= 0.05 {
-        return None;
-    }
-    let (pupil_score, pupil) = pupil(&views.pupil, &c);
-    let (limbus, sides) = limbus(&views.iris, &c);
-    let white = white(views, &c);
-    let dark = dark(&views.iris, &c);
-    // An edge alone is also drawn by pupils, lids and brows: what lies inside and beside it decides between candidates.
-    let score = best + 0.42 * pupil_score + 0.5 * white + 0.3 * dark;
-    let pupil = pupil.filter(|_| pupil_score > 0.12);
-    Some(Eye { limbus, pupil, score, sides, pupil_score, limbus_score: best, dark })
+    let (_, outline, pupil_score, pupil) = best?;
+    let (limbus, sides) = limbus(&views.iris, &outline.circle);
+    let pupil = (pupil_score > 0.12).then_some(pupil);
+    Some(Eye { limbus, pupil, sides, pupil_score, limbus_score: outline.edge, dark: outline.dark })
 }
 
 /// Rise of brightness across radius r at an angle: mean of three samples outside minus three inside, within 14 % of the radius.
@@ -101,7 +129,7 @@ fn limbus_score(view: &View, c: &Circle) -> f64 {
 }
 
 /// The best circle inside (score 0..1): its edge all round, its inside dark. Searched coarse to fine.
-fn pupil(view: &View, iris: &Circle) -> (f64, Option<Ellipse>) {
+fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
     let ring = ring_level(view, iris);
     // A whole edge is as high as this iris stands above this pupil: less, and every circle near the edge would count as full.
     let whole = ((ring - darkest(view, iris)) * 0.8).clamp(0.1, 0.35);
@@ -146,7 +174,7 @@ fn pupil(view: &View, iris: &Circle) -> (f64, Option<Ellipse>) {
             step /= 2.0;
         }
     }
-    (best.0.clamp(0.0, 1.5) / 1.5, Some(geometry::circle(best.1.cx, best.1.cy, best.1.r)))
+    (best.0.clamp(0.0, 1.5) / 1.5, geometry::circle(best.1.cx, best.1.cy, best.1.r))
 }
 
 /// Median brightness of the iris between .75 and .9 of its radius, sides and below.

@@ -29,17 +29,17 @@ pub fn candidates(views: &Views) -> Vec<Circle> {
     let count = ((LARGEST / SMALLEST).ln() / STEP.ln()) as usize + 3;
     let radii: Vec<f64> = (0..count).map(|k| long * SMALLEST * STEP.powi(k as i32 - 1)).collect();
     let padded = Padded::new(&view, radii[count - 1].ceil() as usize + 2);
-    let offsets = padded.offsets(&radii);
+    let rays = padded.rays(&radii);
+    let mut votes = Votes::new(count, view.width.saturating_sub(2).div_ceil(2).saturating_sub(1));
     let mut found: Vec<(f32, Circle)> = Vec::new();
-    let mut sums = vec![[0.0f32; 4]; count];
     for y in (2..view.height.saturating_sub(2)).step_by(2) {
-        for x in (2..view.width.saturating_sub(2)).step_by(2) {
-            padded.vote(x, y, &offsets, &mut sums);
-            let scores: Vec<f32> = sums.iter().map(score).collect();
-            for k in 1..count - 1 {
-                if scores[k] > 0.05 && scores[k] >= scores[k - 1] && scores[k] > scores[k + 1] {
-                    let circle = Circle { cx: 2.0 * x as f64 + 1.0, cy: 2.0 * y as f64 + 1.0, r: 2.0 * radii[k] };
-                    found.push((scores[k], circle));
+        votes.count(&padded, y, &rays);
+        for i in 0..votes.width {
+            let score = |k: usize| votes.scores[k * votes.width + i];
+            for (k, r) in radii.iter().enumerate().take(count - 1).skip(1) {
+                if score(k) > 0.05 && score(k) >= score(k - 1) && score(k) > score(k + 1) {
+                    let circle = Circle { cx: 4.0 * i as f64 + 5.0, cy: 2.0 * y as f64 + 1.0, r: 2.0 * r };
+                    found.push((score(k), circle));
                 }
             }
         }
@@ -60,8 +60,8 @@ pub fn candidates(views: &Views) -> Vec<Circle> {
 
 /// Mean rise of brightness outwards over the arcs: right, left, below, above. The sides count most and must both be there; lids
 /// cover the other two more often than not.
-fn score([right, left, below, above]: &[f32; 4]) -> f32 {
-    0.5 * right.min(*left) + 0.25 * (right + left) + 0.2 * below + 0.1 * above
+fn score_of([right, left, below, above]: [f32; 4]) -> f32 {
+    0.5 * right.min(left) + 0.25 * (right + left) + 0.2 * below + 0.1 * above
 }
 
 /// Which of the four arcs an angle belongs to, and the arcs' sizes: the sides take 100 degrees each, below and above 80.
@@ -75,51 +75,93 @@ fn arc(angle: f64) -> usize {
     }
 }
 
-/// A view with its edges drawn out, so that votes need no bounds.
+/// A view with its edges drawn out, so that votes need no bounds; its even and its odd columns apart, so that what the centres of one row
+/// (each second px) read lies side by side.
 struct Padded {
     pad: usize,
+    /// Columns of one parity.
     stride: usize,
-    data: Vec<f32>,
+    columns: [Vec<f32>; 2],
+}
+
+/// A direction from the centre: its arc, and (dx, dy) of each radius.
+struct Ray {
+    arc: usize,
+    along: Vec<(isize, isize)>,
 }
 
 impl Padded {
     fn new(view: &View, pad: usize) -> Self {
-        let (stride, rows) = (view.width + 2 * pad, view.height + 2 * pad);
-        let mut data = Vec::with_capacity(stride * rows);
-        for y in 0..rows {
-            let row = y.saturating_sub(pad).min(view.height - 1) * view.width;
-            data.extend((0..stride).map(|x| view.data[row + x.saturating_sub(pad).min(view.width - 1)]));
-        }
-        Self { pad, stride, data }
+        let (stride, rows) = ((view.width + 2 * pad).div_ceil(2), view.height + 2 * pad);
+        let columns = [0, 1].map(|parity| {
+            let mut data = Vec::with_capacity(stride * rows);
+            for y in 0..rows {
+                let row = y.saturating_sub(pad).min(view.height - 1) * view.width;
+                data.extend((0..stride).map(|i| view.data[row + (2 * i + parity).saturating_sub(pad).min(view.width - 1)]));
+            }
+            data
+        });
+        Self { pad, stride, columns }
     }
 
-    /// For each angle (y downwards): its arc, and where its samples lie from the centre.
-    fn offsets(&self, radii: &[f64]) -> Vec<(usize, Vec<isize>)> {
+    /// All round, y downwards.
+    fn rays(&self, radii: &[f64]) -> Vec<Ray> {
         (0..ANGLES)
             .map(|a| {
                 let angle = TAU * (a as f64 + 0.5) / ANGLES as f64;
-                let at = |r: &f64| (r * angle.sin()).round() as isize * self.stride as isize + (r * angle.cos()).round() as isize;
-                (arc(angle), radii.iter().map(at).collect())
+                let at = |r: &f64| ((r * angle.cos()).round() as isize, (r * angle.sin()).round() as isize);
+                Ray { arc: arc(angle), along: radii.iter().map(at).collect() }
             })
             .collect()
     }
 
-    fn vote(&self, x: usize, y: usize, offsets: &[(usize, Vec<isize>)], sums: &mut [[f32; 4]]) {
-        let centre = ((y + self.pad) * self.stride + x + self.pad) as isize;
-        sums.fill([0.0; 4]);
+    /// What the centres (2, y), (4, y), ... have at this distance.
+    fn beside(&self, y: usize, (dx, dy): (isize, isize), centres: usize) -> &[f32] {
+        let column = (self.pad + 2).wrapping_add_signed(dx);
+        let from = (y + self.pad).wrapping_add_signed(dy) * self.stride + column / 2;
+        &self.columns[column % 2][from..from + centres]
+    }
+}
+
+/// The votes for the centres of one row.
+struct Votes {
+    /// Radii.
+    count: usize,
+    /// Centres.
+    width: usize,
+    /// Arc, radius, centre.
+    sums: Vec<f32>,
+    /// Radius, centre.
+    scores: Vec<f32>,
+}
+
+impl Votes {
+    fn new(count: usize, width: usize) -> Self {
+        Self { count, width, sums: vec![0.0; 4 * count * width], scores: vec![0.0; count * width] }
+    }
+
+    fn count(&mut self, padded: &Padded, y: usize, rays: &[Ray]) {
+        let width = self.width;
+        self.sums.fill(0.0);
         let mut size = [0.0f32; 4];
-        for (arc, along) in offsets {
+        for Ray { arc, along } in rays {
             size[*arc] += 1.0;
-            let mut before = self.data[(centre + along[0]) as usize];
-            let mut here = self.data[(centre + along[1]) as usize];
-            for k in 1..along.len() - 1 {
-                let after = self.data[(centre + along[k + 1]) as usize];
-                sums[k][*arc] += (after - before).clamp(-STRONG, STRONG);
-                (before, here) = (here, after);
+            for k in 1..self.count - 1 {
+                let before = padded.beside(y, along[k - 1], width);
+                let after = padded.beside(y, along[k + 1], width);
+                let sums = &mut self.sums[(arc * self.count + k) * width..][..width];
+                for ((sum, after), before) in sums.iter_mut().zip(after).zip(before) {
+                    *sum += (after - before).clamp(-STRONG, STRONG);
+                }
             }
         }
-        for s in sums {
-            s.iter_mut().zip(&size).for_each(|(v, n)| *v /= n * STRONG);
+        for (arc, size) in size.into_iter().enumerate() {
+            let part = self.count * width;
+            self.sums[arc * part..][..part].iter_mut().for_each(|sum| *sum /= size * STRONG);
+        }
+        let part = self.count * width;
+        for (i, score) in self.scores.iter_mut().enumerate() {
+            *score = score_of([0, 1, 2, 3].map(|arc| self.sums[arc * part + i]));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One look of the network at a square of the photo: pixels in, four planes out, and where they lie on the photo.
 //!
-//! Input 1 x 3 x N x N; output 1 x 4 x N x N, probabilities: 0 visible iris with pupil, 1 visible pupil, 2 whole limbus disc, 3 eye
-//! opening. Each look is the mean of the picture's and of its mirror image's.
+//! Input 1 x 3 x N x N; output 1 x 4 x N x N, probabilities, one channel a [`Class`] in the order of the manifest. Each look is the mean of
+//! the picture's and of its mirror image's.
 
 use crate::{
     domain::{fault::Code, report::Ellipse},
@@ -11,18 +11,20 @@ use crate::{
         resize,
     },
     inference::{
-        Engine,
-        manifest::{ModelRow, Order},
+        Engine, RunError,
+        manifest::{Class, ModelRow, Order},
     },
     ports::{ModelError, Tensor},
 };
 
-/// Channels of the output.
+/// Planes of a look.
 const VISIBLE: usize = 0;
 const PUPIL: usize = 1;
 const LIMBUS: usize = 2;
 const OPENING: usize = 3;
 const CHANNELS: usize = 4;
+/// What each plane is.
+const CLASSES: [Class; CHANNELS] = [Class::Iris, Class::Pupil, Class::Limbus, Class::Opening];
 /// Contour points this near to the border of photo or square are the border's, px of the network.
 const BORDER: f64 = 2.0;
 /// Fewer pixels of the network are noise.
@@ -74,12 +76,13 @@ pub struct Look {
 }
 
 impl Look {
-    pub fn at(levels: &mut Levels<'_>, row: &ModelRow, engine: &Engine, square: (f64, f64, f64)) -> Result<Self, ModelError> {
+    pub fn at(levels: &mut Levels<'_>, row: &ModelRow, engine: &Engine, square: (f64, f64, f64)) -> Result<Self, RunError> {
         let [_, channels, n, width] = row.input.shape;
         if channels != 3 || n == 0 || n != width {
             let detail = format!("{}: segmentation wants an input of 1 x 3 x N x N, the manifest says {:?}", row.name, row.input.shape);
-            return Err(ModelError { code: Code::ModelMismatch, detail });
+            return Err(ModelError { code: Code::ModelMismatch, detail }.into());
         }
+        let order = channels_of(row)?;
         let picture = levels.square(square, n, row.input.padding);
         let mut planes: [Plane; CHANNELS] = std::array::from_fn(|_| Plane::new(n, n));
         for mirrored in [false, true] {
@@ -89,9 +92,10 @@ impl Look {
                 ModelError { code: Code::ModelMismatch, detail: format!("{}: {shapes:?} came out, 1 x 4 x {n} x {n} is wanted", row.name) }
             })?;
             if data.iter().any(|p| !p.is_finite()) {
-                return Err(ModelError { code: Code::ModelFailed, detail: format!("{}: the output is not finite", row.name) });
+                return Err(ModelError { code: Code::ModelFailed, detail: format!("{}: the output is not finite", row.name) }.into());
             }
-            for (plane, part) in planes.iter_mut().zip(data.chunks_exact(n * n)) {
+            for (plane, channel) in planes.iter_mut().zip(order) {
+                let part = &data[channel * n * n..][..n * n];
                 for (into, from) in plane.data.chunks_exact_mut(n).zip(part.chunks_exact(n)) {
                     for x in 0..n {
                         into[x] += 0.5 * if mirrored { from[n - 1 - x] } else { from[x] };
@@ -198,13 +202,25 @@ pub fn component(plane: &Plane, level: f32) -> Gray {
     found
 }
 
+/// The channel of the output in which each of [`CLASSES`] lies. Errors: ModelMismatch.
+fn channels_of(row: &ModelRow) -> Result<[usize; CHANNELS], ModelError> {
+    let mut channels = [0; CHANNELS];
+    for (channel, class) in channels.iter_mut().zip(CLASSES) {
+        *channel = row.output.classes.iter().position(|c| *c == class).ok_or_else(|| {
+            let detail = format!("{}: segmentation wants the class {class:?}, the manifest says {:?}", row.name, row.output.classes);
+            ModelError { code: Code::ModelMismatch, detail }
+        })?;
+    }
+    Ok(channels)
+}
+
 /// N x N x 3 bytes to 1 x 3 x N x N in the manifest's range and order.
 fn tensor(square: &Rgb, row: &ModelRow, mirrored: bool) -> Tensor {
     let n = square.width;
-    let [black, white] = row.input.range;
     let mut data = vec![0.0; 3 * n * n];
     for (c, plane) in data.chunks_exact_mut(n * n).enumerate() {
         let from = if row.input.order == Order::Rgb { c } else { 2 - c };
+        let [black, white] = row.input.ends(from);
         for (y, out) in plane.chunks_exact_mut(n).enumerate() {
             for (x, v) in out.iter_mut().enumerate() {
                 let at = if mirrored { n - 1 - x } else { x };
@@ -218,6 +234,19 @@ fn tensor(square: &Rgb, row: &ModelRow, mirrored: bool) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inference::manifest::Manifest;
+
+    #[test]
+    fn planes_are_found_by_their_class_wherever_the_network_has_them_and_a_class_that_is_missing_is_named() {
+        let manifest = Manifest::load("/nonexistent".as_ref(), "/nonexistent".as_ref()).expect("the built-in one");
+        let mut row = manifest.get("iris").expect("row").clone();
+        assert_eq!(channels_of(&row).expect("all four"), [0, 1, 2, 3]);
+        row.output.classes = vec![Class::Opening, Class::Limbus, Class::Iris, Class::Pupil];
+        assert_eq!(channels_of(&row).expect("all four"), [2, 3, 1, 0]);
+        row.output.classes[3] = Class::Iris;
+        let error = channels_of(&row).expect_err("no pupil");
+        assert!(error.code == Code::ModelMismatch && error.detail.contains("Pupil"), "{error}");
+    }
 
     #[test]
     fn a_square_of_the_halves_shows_what_a_square_of_the_photo_shows() {

@@ -10,6 +10,7 @@ use crate::{
     domain::fault::Code,
     inference::manifest::Manifest,
     pipeline::fakes::{Seen, on, steps},
+    ports::{ModelError, Share},
 };
 
 mod real;
@@ -49,10 +50,10 @@ impl Fake {
 }
 
 impl Runs for Fake {
-    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+    fn run(&self, input: &Tensor) -> Result<Vec<Tensor>, RunError> {
         Ok(self.answer(input, self.spoil))
     }
-    fn plain(&self) -> Result<Box<dyn Model>, ModelError> {
+    fn plain(&self) -> Result<Box<dyn Model>, RunError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         Ok(Box::new(Plain(self.clone())))
     }
@@ -61,11 +62,11 @@ impl Runs for Fake {
 struct Plain(Fake);
 
 impl Model for Plain {
-    fn run(&mut self, input: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+    fn run(&mut self, input: &Tensor, _: &RunStop) -> Result<Vec<Tensor>, ModelError> {
         Ok(self.0.answer(input, self.0.plain))
     }
-    fn runs_on(&self) -> RunsOn {
-        on("cpu", "fp32")
+    fn trial(&mut self, _: &Tensor, _: &RunStop) -> Result<(Vec<Tensor>, Vec<Share>), ModelError> {
+        unreachable!("nobody tries a copy for a second try")
     }
 }
 
@@ -211,11 +212,11 @@ fn every_run_has_a_checkpoint_before_it_and_progress_moves_with_the_tiles() {
 fn a_network_that_fails_or_gives_another_size_is_no_picture_and_its_words_are_kept() {
     struct Failing(Option<Tensor>);
     impl Runs for Failing {
-        fn run(&self, _: &Tensor) -> Result<Vec<Tensor>, ModelError> {
+        fn run(&self, _: &Tensor) -> Result<Vec<Tensor>, RunError> {
             let failed = ModelError { code: Code::ModelFailed, detail: "out of memory".into() };
-            self.0.clone().map(|t| vec![t]).ok_or(failed)
+            self.0.clone().map(|t| vec![t]).ok_or(RunError::Unusable(failed))
         }
-        fn plain(&self) -> Result<Box<dyn Model>, ModelError> {
+        fn plain(&self) -> Result<Box<dyn Model>, RunError> {
             panic!("there is no picture to try again")
         }
     }

@@ -3,6 +3,7 @@
 mod clock;
 mod damage;
 mod deliveries;
+mod format;
 mod journal_tail;
 mod machine;
 mod model;
