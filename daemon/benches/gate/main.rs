@@ -32,7 +32,7 @@ use irisd::{
         segment, synth,
     },
     inference::{
-        Engine,
+        Engine, Options,
         manifest::{Manifest, Role},
     },
     pipeline::{Settings, eyenet},
@@ -112,10 +112,8 @@ fn main() -> Result<ExitCode> {
 /// The network that ships, on the CPU.
 fn engine(root: &Path) -> Result<Engine> {
     let library = std::env::var_os("IRISD_TEST_ONNXRUNTIME").context("IRISD_TEST_ONNXRUNTIME names no library")?;
-    let cpu = || vec!["cpu".to_owned()];
-    let options = OrtOptions { library: library.into(), providers: cpu(), threads: 2, precision: "auto".into(), cache: PathBuf::new() };
-    let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>)?;
-    let engine = Engine::new(Manifest::load(Path::new(""), &root.join("weights"))?, Ok(runtime), cpu(), None);
+    let runtime = OrtRuntime::open(OrtOptions { library: library.into(), threads: 2 }).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>)?;
+    let engine = Engine::new(Manifest::load(Path::new(""), &root.join("weights"))?, Ok(runtime), Options::default());
     ensure!(!engine.installed(Role::Segmentation).is_empty(), "no segmentation network in weights/");
     Ok(engine)
 }
