@@ -150,24 +150,31 @@ fn figures(good: &[(String, Judged)], negatives: &[(String, Judged)]) {
     println!("figures: {} good eyes (fails = by this figure alone), negatives as far as something was found", good.len());
     let names = ["min", "5 %", "median", "95 %", "max", "fails"].map(|n| format!("{n:>8}")).concat();
     println!("  {:<22} {:>8} |{names} | negatives {:>8}{:>8}{:>8}", "", "limit", "min", "median", "max");
-    let mut by_name: BTreeMap<&str, (f64, Vec<f64>, usize, Vec<f64>)> = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, Figure> = BTreeMap::new();
     for (name, m) in good.iter().flat_map(|(_, j)| j.metrics()) {
-        let row = by_name.entry(name).or_insert((m.threshold, Vec::new(), 0, Vec::new()));
-        row.1.push(m.value);
-        row.2 += usize::from(!m.pass);
+        let figure = by_name.entry(name).or_default();
+        figure.limit = m.threshold;
+        figure.good.push(m.value);
+        figure.fails += usize::from(!m.pass);
     }
     for (name, m) in negatives.iter().flat_map(|(_, j)| j.metrics()) {
-        if let Some(row) = by_name.get_mut(name.as_str()) {
-            row.3.push(m.value);
-        }
+        by_name.entry(name).or_default().none.push(m.value);
     }
-    for (name, (limit, mut values, fails, mut none)) in by_name {
-        let [min, low, median, high, max] = [0.0, 0.05, 0.5, 0.95, 1.0].map(|q| quantile(&mut values, q));
-        let [a, b, c] = [0.0, 0.5, 1.0].map(|q| quantile(&mut none, q));
-        println!(
-            "  {name:<22} {limit:>8.3} |{min:>8.3}{low:>8.3}{median:>8.3}{high:>8.3}{max:>8.3}{fails:>8} |           {a:>8.3}{b:>8.3}{c:>8.3}"
-        );
+    for (name, Figure { limit, mut good, fails, mut none }) in by_name {
+        let column = |v: f64| format!("{v:>8.3}");
+        let eyes = [0.0, 0.05, 0.5, 0.95, 1.0].map(|q| column(quantile(&mut good, q))).concat();
+        let others = [0.0, 0.5, 1.0].map(|q| column(quantile(&mut none, q))).concat();
+        println!("  {name:<22} {limit:>8.3} |{eyes}{fails:>8} |           {others}");
     }
+}
+
+/// One figure over all photos.
+#[derive(Default)]
+struct Figure {
+    limit: f64,
+    good: Vec<f64>,
+    fails: usize,
+    none: Vec<f64>,
 }
 
 fn refusals(title: &str, all: &[(String, Judged)], min_coverage: f64) {
@@ -195,31 +202,42 @@ fn quantile(values: &mut [f64], share: f64) -> f64 {
 
 // --- colours
 
+/// Exposures, EV.
+const EXPOSURES: [f64; 5] = [0.0, -2.0, -4.0, -5.0, 2.0];
+
+/// Eyes of one colour.
+#[derive(Default)]
+struct Colour {
+    eyes: usize,
+    refused: [usize; EXPOSURES.len()],
+    warned: usize,
+    codes: BTreeMap<String, usize>,
+}
+
 /// Eyes that are just as good but for their colour, straight and in poor light.
 fn colours(gate: &Gate) -> Result<()> {
-    const EXPOSURES: [f64; 5] = [0.0, -2.0, -4.0, -5.0, 2.0];
     println!("colours: {COLOUR_SEEDS} drawn eyes of 640x480; refused at each exposure (EV), %; contrast warnings at 0 EV, %");
-    let mut rows = BTreeMap::<String, (usize, [usize; EXPOSURES.len()], usize, BTreeMap<String, usize>)>::new();
+    let mut rows = BTreeMap::<String, Colour>::new();
     for seed in 0..COLOUR_SEEDS {
         let sample = synth::eye(seed, 640, 480);
         let row = rows.entry(sample.truth.iris_colour).or_default();
-        row.0 += 1;
+        row.eyes += 1;
         for (i, ev) in EXPOSURES.into_iter().enumerate() {
             let judged = gate.judge(&ramps::expose(&sample.photo, ev))?;
             if let Some(code) = judged.refused(COVERAGES[0]) {
-                row.1[i] += 1;
-                *row.3.entry(code.name()).or_default() += 1;
+                row.refused[i] += 1;
+                *row.codes.entry(code.name()).or_default() += 1;
             }
             let warns = i == 0 && judged.metrics().any(|(name, m)| name.ends_with("contrast") && !m.pass);
-            row.2 += usize::from(warns);
+            row.warned += usize::from(warns);
         }
     }
     let head: String = EXPOSURES.iter().map(|ev| format!("{ev:>7.0}")).collect();
     println!("  {:<12} {:>4}{head} {:>9}  codes", "", "n", "warned");
-    for (colour, (n, refused, warned, codes)) in rows {
-        let share = |k: usize| 100.0 * k as f64 / n as f64;
-        let shares: String = refused.iter().map(|k| format!("{:>7.1}", share(*k))).collect();
-        println!("  {colour:<12} {n:>4}{shares} {:>9.1}  {codes:?}", share(warned));
+    for (colour, row) in rows {
+        let share = |k: usize| 100.0 * k as f64 / row.eyes as f64;
+        let shares: String = row.refused.iter().map(|k| format!("{:>7.1}", share(*k))).collect();
+        println!("  {colour:<12} {:>4}{shares} {:>9.1}  {:?}", row.eyes, share(row.warned), row.codes);
     }
     Ok(())
 }
