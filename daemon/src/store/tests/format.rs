@@ -43,6 +43,7 @@ async fn a_store_of_the_format_before_opens_whole_from_both_its_halves_or_either
         assert_eq!(found[4].artifacts.as_ref().map(|a| a.report_bytes), Some(3457), "{parts:?}");
         assert_eq!(store.uploads().pending, 12, "{parts:?}: three files of three results, two originals, and one that is to be deleted");
         store.close().await;
+        drop(store); // it reads from sled, whose lock is free once nobody can
         let (store, report) = open(dir.path());
         assert_eq!((report.rebuilt, report.upgraded), (None, 0), "{parts:?}: the second start");
         assert_eq!(rows(&store).1, found, "{parts:?}");
