@@ -54,8 +54,7 @@ pub struct Input {
     pub sha256: Sha256,
     pub source: Source,
     /// Where image.jpg, mask.png, synthetic.png, thumb.jpg and report.json go, or annotated.jpg of a refused photo. Filled as
-    /// `<out>.tmp`, fsynced, then renamed: a
-    /// folder with its final name is complete. One that is there already is replaced.
+    /// `<out>.tmp`, fsynced, then renamed: a folder with its final name is complete. One that is there already is replaced.
     pub out: PathBuf,
 }
 
