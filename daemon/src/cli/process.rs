@@ -26,7 +26,8 @@ pub(super) struct Arguments {
     /// comes from the others instead of being made up.
     #[arg(long)]
     merge: bool,
-    /// Made if it is not there. NAME.jpg, NAME.mask.png and NAME.report.json are written for each photo, NAME.annotated.jpg for a refused one.
+    /// Made if it is not there. NAME.jpg, NAME.mask.png and NAME.report.json are written for each photo; for a refused one
+    /// NAME.annotated.jpg.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Invariants: the original is only read; a folder with its final name is complete and on the platter; a run that ends any other way
-//! than in [`Done`] or [`Ended::Refused`] leaves nothing behind (what a killed process leaves, `<out>.tmp`, the next run of the job removes). Synchronous:
-//! it lives on a worker's OS thread. No picture of the result's size is held: it is made and encoded row by row.
+//! than in [`Done`] or [`Ended::Refused`] leaves nothing behind (what a killed process leaves, `<out>.tmp`, the next run of the job
+//! removes). Synchronous: it lives on a worker's OS thread. No picture of the result's size is held: it is made and encoded row by row.
 
 use std::{cell::Cell, path::PathBuf, sync::Arc, time::Duration};
 
@@ -54,8 +54,8 @@ pub struct Input {
     pub photo: PathBuf,
     pub sha256: Sha256,
     pub source: Source,
-    /// Where image.jpg, mask.png, synthetic.png, thumb.jpg and report.json go, or annotated.jpg of a refused photo. Filled as `<out>.tmp`, fsynced, then renamed: a
-    /// folder with its final name is complete. One that is there already is replaced.
+    /// Where image.jpg, mask.png, synthetic.png, thumb.jpg and report.json go, or annotated.jpg of a refused photo. Filled as
+    /// `<out>.tmp`, fsynced, then renamed: a folder with its final name is complete. One that is there already is replaced.
     pub out: PathBuf,
 }
 
