@@ -166,10 +166,18 @@ fn png_rows(rows: &mut dyn Rows, out: impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A compact sRGB profile (matrix and parametric curve, ICC v4).
+/// Where the header of a profile says when it was made (ICC.1 7.2).
+const PROFILE_DATE: std::ops::Range<usize> = 24..36;
+
+/// A compact sRGB profile (matrix and parametric curve, ICC v4), without a date: the same picture is the same bytes, and says nothing of the
+/// moment in which it was written.
 fn srgb_profile() -> &'static [u8] {
     static PROFILE: OnceLock<Vec<u8>> = OnceLock::new();
-    PROFILE.get_or_init(|| ColorProfile::new_srgb().encode().expect("the built-in profile can be written: a test does"))
+    PROFILE.get_or_init(|| {
+        let mut profile = ColorProfile::new_srgb().encode().expect("the built-in profile can be written: a test does");
+        profile[PROFILE_DATE].fill(0);
+        profile
+    })
 }
 
 fn invalid(text: String) -> io::Error {
@@ -228,6 +236,7 @@ mod tests {
         let bytes = jpeg_bytes(&picture(8, 8), 95);
         assert!(bytes.windows(12).any(|w| w == b"ICC_PROFILE\0"));
         assert!(ColorProfile::new_from_slice(srgb_profile()).is_ok());
+        assert_eq!(srgb_profile()[PROFILE_DATE], [0; 12], "the same picture would be other bytes a second later");
     }
 
     #[test]
