@@ -1,5 +1,5 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
-.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections bench-gate eval fmt lint setup torture-kill torture-power torture-disk torture-soak bench-enhance bench-models aarch64
+.PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections bench-gate eval fmt lint setup torture-kill torture-pixels torture-power torture-disk torture-soak bench-enhance bench-models aarch64
 
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
@@ -57,5 +57,5 @@ setup:      ## system packages for building and testing, and the ONNX Runtime li
 	@daemon/scripts/setup.sh test
 	@daemon/scripts/onnxruntime.sh
 
-torture-kill torture-power torture-disk torture-soak: ## hours of trouble, results in docs/reliability.md: make torture-kill ARGS="--seed 7"
+torture-kill torture-pixels torture-power torture-disk torture-soak: ## hours of trouble, results in docs/reliability.md: make torture-kill ARGS="--seed 7"
 	@daemon/scripts/torture.sh $(@:torture-%=%) $(ARGS)

@@ -24,6 +24,8 @@ mod kill;
 mod ledger;
 #[path = "../tests/torture/load.rs"]
 mod load;
+#[path = "../tests/torture/pixels.rs"]
+mod pixels;
 #[path = "../tests/torture/power.rs"]
 mod power;
 #[path = "../tests/torture/proc.rs"]
@@ -81,6 +83,16 @@ enum What {
         #[arg(long)]
         work: PathBuf,
     },
+    /// Pictures that no camera makes, through the whole pipeline.
+    Pixels {
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = 1_000_000)]
+        pictures: u64,
+        /// A run that was ended in the middle goes on.
+        #[arg(long)]
+        work: PathBuf,
+    },
     /// The plug of a virtual machine is pulled while irisd in it takes photos and jobs.
     Power {
         #[arg(long, default_value_t = 1)]
@@ -125,6 +137,7 @@ fn main() -> ExitCode {
             start_in(&work, false);
             power::run(&power::Plan { work, seed, cuts, deep_every }).unwrap_or_else(|| vec!["no QEMU, or no kernel for it".into()])
         }
+        What::Pixels { seed, pictures, work } => pixels::run(&pixels::Plan { work, seed, pictures }),
         What::Soak { seed, seconds, rate, work } => {
             start_in(&work, true);
             let length = Duration::from_secs(seconds);

@@ -12,6 +12,7 @@ mod heard;
 mod kill;
 mod ledger;
 mod load;
+mod pixels;
 mod power;
 mod proc;
 mod scene;
@@ -62,6 +63,12 @@ fn nothing_that_was_answered_for_is_lost_when_the_plug_is_pulled() {
         Some(faults) => held(&faults),
         None => eprintln!("SKIPPED: no QEMU, or no kernel for it (make torture-power brings both)"),
     }
+}
+
+#[test]
+fn pictures_that_no_camera_makes_end_in_a_result_or_a_clear_fault() {
+    let work = tempfile::tempdir().unwrap();
+    held(&pixels::run(&pixels::Plan { work: work.path().to_owned(), seed: 1, pictures: 1000 }));
 }
 
 #[test]
