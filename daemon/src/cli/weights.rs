@@ -148,8 +148,9 @@ fn tried(config: &Config, staged: &Staged) -> anyhow::Result<()> {
     let mut trial = config.clone();
     (trial.paths.state, trial.paths.weights) = (staged.state.clone(), staged.state.clone());
     (trial.inference.providers, trial.inference.idle_unload) = (vec!["cpu".into()], String::new());
-    let ran = weights::try_out(&engine(&trial)?, &staged.row);
-    ran.map(drop).map_err(|ModelError { code, detail }| {
+    let ran = engine(&trial)?.runs_on(&staged.row.name);
+    ran.map(drop).map_err(|e| {
+        let ModelError { code, detail } = e.into();
         let hint = if code == Code::RuntimeMissing { "; `irisd doctor` says what this device lacks" } else { "" };
         anyhow::anyhow!("{}: {detail}; nothing was changed{hint}", code.name())
     })

@@ -267,14 +267,18 @@ impl ModelRow {
         self.output.range.unwrap_or(self.input.range)
     }
 
-    /// Shapes that the row itself states must be those that come out. Errors: ModelMismatch.
-    pub fn check_output(&self, shape: &[usize]) -> Result<(), ModelError> {
+    /// An answer must have the shape that belongs to its input: the row's own, or `scale` times the input's sides where these are free.
+    /// Errors: ModelMismatch, with both.
+    pub fn check_answer(&self, input: &[usize], answer: &[usize]) -> Result<(), ModelError> {
         let stated = self.output.shape;
-        let fits = shape.len() == 4 && stated.iter().zip(shape).all(|(want, is)| *want == 0 || want == is);
-        if fits {
+        let sides = input.iter().skip(2).map(|side| side * self.scale);
+        let wanted: Vec<usize> = input.iter().take(1).copied().chain([stated[1]]).chain(sides).collect();
+        if answer == wanted && stated.iter().zip(answer).all(|(want, is)| *want == 0 || want == is) {
             return Ok(());
         }
-        let detail = format!("{}: output {} came out as {shape:?}, the manifest says {stated:?} (0: free)", self.name, self.output.name);
+        let (name, output) = (&self.name, &self.output.name);
+        let detail =
+            format!("{name}: {output} of {input:?} came out as {answer:?}, {wanted:?} is wanted; the manifest says {stated:?} (0: free)");
         Err(ModelError { code: Code::ModelMismatch, detail })
     }
 }

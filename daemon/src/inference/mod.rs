@@ -192,7 +192,7 @@ impl Engine {
         self.admit(slot, &mut session, &input.shape)?;
         let model = session.model.as_mut().expect("it was loaded above");
         let result = model.run(input, &self.stop).and_then(|out| {
-            out.iter().try_for_each(|t| slot.row.check_output(&t.shape))?;
+            out.iter().try_for_each(|t| slot.row.check_answer(&input.shape, &t.shape))?;
             Ok(out)
         });
         session.last_use = Some(Instant::now());

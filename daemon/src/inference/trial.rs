@@ -174,6 +174,7 @@ impl Trial<'_> {
         let mut model = self.runtime.load(&spec, &on)?;
         let input = canary(self.row, &spec.canary);
         let (out, nodes) = limited(TRIAL_LIMIT, self.stop, |stop| model.trial(&input, stop)).map_err(|e| self.failed(tier, &e.detail))?;
+        out.iter().try_for_each(|t| self.row.check_answer(&spec.canary, &t.shape))?;
         let answer = out.into_iter().next().map(|t| t.data).unwrap_or_default();
         if answer.is_empty() || answer.iter().any(|v| !v.is_finite()) {
             return Err(self.failed(tier, "the output is not finite"));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   list     what the manifest names, and whether a file lies there
-//!   verify   + each file's sha256            + each network loaded and run once, where there is a runtime ([`try_out`])
+//!   verify   + each file's sha256            + each network loaded and tried, where there is a runtime
 //!   add      a file onto the device, by its content; or with a row of its own ([`add`])
 //!   fetch    build time: the script beside the manifest
 //! ```
@@ -16,12 +16,12 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Engine, RunsOn,
+    Engine,
     manifest::{InputPort, Manifest, MaskPort, ModelRow, OutputPort},
 };
 use crate::{
     domain::{fault::Code, ids::Sha256},
-    ports::{ModelError, Tensor},
+    ports::ModelError,
 };
 
 pub mod add;
@@ -140,38 +140,21 @@ pub fn verify(manifest: &Manifest) -> Vec<WeightStatus> {
     rows
 }
 
-/// What is there, each file hashed, and each network that is right loaded and run once. Without a runtime the rows say that they were
+/// What is there, each file hashed, and each network that is right loaded and tried. Without a runtime the rows say that they were
 /// not tried, and why; that is no fault of theirs.
 pub fn verify_and_run(engine: &Engine) -> Vec<WeightStatus> {
     let mut rows = verify(engine.manifest());
-    for (status, row) in rows.iter_mut().zip(engine.manifest().models()).filter(|(status, _)| status.state == State::Present) {
+    for status in rows.iter_mut().filter(|status| status.state == State::Present) {
         if let Err(why) = engine.runtime() {
             status.detail = Some(format!("not tried: {why}"));
             continue;
         }
-        match try_out(engine, row) {
+        match engine.runs_on(&status.name) {
             Ok(on) => (status.provider, status.precision, status.detail) = (Some(on.provider), Some(on.precision), on.reason),
-            Err(e) => status.found(e),
+            Err(e) => status.found(e.into()),
         }
     }
     rows
-}
-
-/// Loads a network and runs it once, on grey: names, shapes and scale must be those of its row.
-/// Errors: as [`Engine::run`]; ModelMismatch, with both shapes, for an answer of another size.
-pub fn try_out(engine: &Engine, row: &ModelRow) -> Result<RunsOn, ModelError> {
-    let shape = row.canary();
-    let input = Tensor { data: vec![0.5; shape.iter().product()], shape };
-    let [n, _, height, width] = input.shape[..] else { unreachable!("a canary has four sides") };
-    let wanted = [n, row.output.shape[1], height * row.scale, width * row.scale];
-    for answer in engine.run(&row.name, &input)? {
-        if answer.shape != wanted {
-            let (is, from) = (&answer.shape, &input.shape);
-            let detail = format!("{}: {} of {from:?} came out as {is:?}, {wanted:?} is wanted", row.name, row.output.name);
-            return Err(ModelError { code: Code::ModelMismatch, detail });
-        }
-    }
-    Ok(engine.runs_on(&row.name)?)
 }
 
 /// Runs the build-time script `fetch.sh` of `folder` (a checkout's `weights/`); its output goes to stderr.

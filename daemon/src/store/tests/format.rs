@@ -35,7 +35,7 @@ async fn a_store_of_the_format_before_opens_whole_from_both_its_halves_or_either
         assert_eq!(report.rebuilt.is_some(), !parts.contains(&"store"), "{parts:?} {report:?}");
         assert_eq!(report.journal_damage.is_some(), !parts.contains(&"journal"), "{parts:?} {report:?}");
         assert_eq!(report.recovered_jobs, 1, "{parts:?}: one job was in work");
-        assert!(report.upgraded > 0, "{parts:?}");
+        let mut upgraded = report.upgraded;
         let (photos, found) = rows(&store);
         let told: Vec<(String, Status)> = found.iter().map(|j| (j.id.to_string(), j.status)).collect();
         let wanted = JOBS.map(|(id, status)| (format!("01a21631-{id}"), status));
@@ -44,8 +44,14 @@ async fn a_store_of_the_format_before_opens_whole_from_both_its_halves_or_either
         assert_eq!(store.uploads().pending, 12, "{parts:?}: three files of three results, two originals, and one that is to be deleted");
         store.close().await;
         drop(store); // it reads from sled, whose lock is free once nobody can
+        // An index that was made anew has the journal's rows as they were, and turns them over at the next start.
         let (store, report) = open(dir.path());
-        assert_eq!((report.rebuilt, report.upgraded), (None, 0), "{parts:?}: the second start");
+        assert_eq!(report.rebuilt, None, "{parts:?}: the second start");
+        upgraded += report.upgraded;
+        store.close().await;
+        drop(store);
+        let (store, report) = open(dir.path());
+        assert!(upgraded > 0 && report.upgraded == 0, "{parts:?}: {upgraded} rows, then {}", report.upgraded);
         assert_eq!(rows(&store).1, found, "{parts:?}");
         store.close().await;
     }
