@@ -205,15 +205,20 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
         Ended::Fault(fault, _) if fault.class == FaultClass::TransientError => run(),
         ended => Err(ended),
     });
+    let annotated = out.join(format!("{name}{ANNOTATED}"));
     match done {
         Ok(done) => {
+            // Of an earlier run that was refused: it would speak against what lies beside it now.
+            match fs::remove_file(&annotated) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(super::save::fault(out, &e).into()),
+                _ => {}
+            }
             let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
             // The image last: whoever waits for the picture finds the others.
             bring(&[("mask.png", &mask), ("report.json", &report), ("image.jpg", &image)])?;
             Ok(Made { image: image.clone(), files: Files::Made { image, mask, report }, report: done.report })
         }
         Err(Ended::Refused(refusal, _)) => {
-            let annotated = out.join(format!("{name}{ANNOTATED}"));
             bring(&[("annotated.jpg", &annotated)])?;
             Err(Unmade { fault: refusal.fault, annotated: Some(annotated) })
         }

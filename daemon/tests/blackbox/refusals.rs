@@ -83,15 +83,20 @@ fn a_picture_whose_refusal_was_never_stored_is_swept_at_the_next_start() {
 }
 
 #[test]
-fn process_writes_the_picture_beside_where_the_result_would_lie_and_names_it() {
+fn process_writes_the_picture_beside_where_the_result_would_lie_and_takes_it_away_once_there_is_one() {
     let dir = tempfile::tempdir().unwrap();
-    let config = write_config(dir.path(), &dir.path().join("state"), STRICT);
     let (photo, out) = (dir.path().join("eye.jpg"), dir.path().join("made"));
     std::fs::write(&photo, eyes::small_eye(304)).unwrap();
-    let done = irisd().arg("process").arg(&photo).arg("--out").arg(&out).arg("--json").arg("--config").arg(config).output().unwrap();
-    assert_eq!(done.status.code(), Some(1));
-    let line: Value = serde_json::from_slice(&done.stdout).unwrap();
-    assert_eq!(line["error_code"], "too_blurred", "{line:#}");
+    let process = |more: &str| {
+        let config = write_config(dir.path(), &dir.path().join("state"), more);
+        let done = irisd().arg("process").arg(&photo).arg("--out").arg(&out).arg("--json").arg("--config").arg(config).output().unwrap();
+        (done.status.code(), serde_json::from_slice::<Value>(&done.stdout).unwrap())
+    };
+    let (code, line) = process(STRICT);
+    assert_eq!((code, &line["error_code"]), (Some(1), &json!("too_blurred")), "{line:#}");
     assert_eq!(line["files"], json!({"annotated": out.join("eye.annotated.jpg")}));
     assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.annotated.jpg"]);
+    let (code, line) = process("");
+    assert_eq!(code, Some(0), "{line:#}");
+    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.jpg", "eye.mask.png", "eye.report.json"]);
 }
