@@ -7,9 +7,9 @@ run:        ## build, start the daemon, send a synthetic eye through it, stay up
 test:       ## formatting, lints, every test, against real servers
 	@daemon/scripts/test.sh
 
-bench:      ## figures: submit latency beside the disk's own
+bench:      ## figures: submit latency beside the disk's own; cold start and memory with networks
 	@daemon/scripts/setup.sh
-	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench submit
+	@IRISD_TEST_ONNXRUNTIME="$$(daemon/scripts/onnxruntime.sh | tail -n 1)" cargo bench --locked --package irisd --bench submit --bench models
 
 bench-scale: ## start, memory, lists and submits of a store with 100,000 finished jobs: make bench-scale ARGS="--finished 1000000"
 	@daemon/scripts/setup.sh
