@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Ended, Stop, block_on, checked, configuration_unchecked, doctor, print, remote::Daemon};
-use crate::{client::ClientError, config::Config};
+use crate::{client::ClientError, config::Config, domain::time};
 
 /// Lines of the journal that go along.
 const LOG_LINES: &str = "500";
@@ -33,7 +33,7 @@ pub(super) fn diag(flag: Option<&Path>, arguments: &Arguments) -> Ended {
         Err(other) => return Err(other),
     };
     let bundle = json!({
-        "made_at": jiff::Timestamp::now(),
+        "made_at": time::text(jiff::Timestamp::now()),
         "version": env!("CARGO_PKG_VERSION"),
         "system": system(),
         "problems": problems.iter().map(|p| json!({ "at": p.at, "key": p.key })).collect::<Vec<_>>(),

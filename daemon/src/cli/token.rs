@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Ended, Output, configuration_unchecked, owner::become_owner_of, print};
 use crate::{
-    domain::ids::UserId,
+    domain::{ids::UserId, time},
     http::auth::{Scope, tokens::Tokens},
 };
 
@@ -51,12 +51,13 @@ pub(super) fn token(config: Option<&Path>, action: &Action) -> Ended {
         Action::List(output) => {
             let rows = tokens.list()?;
             if output.json {
-                let rows = rows.iter().map(|r| json!({ "id": r.id, "owner": r.owner, "scope": r.scope, "created_at": r.created_at }));
+                let rows =
+                    rows.iter().map(|r| json!({ "id": r.id, "owner": r.owner, "scope": r.scope, "created_at": time::text(r.created_at) }));
                 return Ok(print(json!(rows.collect::<Vec<_>>()))?);
             }
             for row in rows {
                 let scope = serde_json::to_value(row.scope)?;
-                print(format!("{}  {:<7} {}  {}", row.id, scope.as_str().unwrap_or_default(), row.created_at, row.owner))?;
+                print(format!("{}  {:<7} {}  {}", row.id, scope.as_str().unwrap_or_default(), time::text(row.created_at), row.owner))?;
             }
         }
         Action::Revoke { id } => {

@@ -8,6 +8,7 @@ use super::{
     ids::{JobId, PhotoId, Seq, UserId},
     job::{Job, Lane, Status},
     stage::Stage,
+    time,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +42,7 @@ impl EventKind {
 pub struct JobEvent {
     /// Device-wide, given in the transaction, unchanged on resend; the SSE id.
     pub seq: Seq,
+    #[serde(with = "time")]
     pub ts: Timestamp,
     pub event: EventKind,
     pub job_id: JobId,

@@ -8,4 +8,5 @@ pub mod photo;
 pub mod quality;
 pub mod report;
 pub mod stage;
+pub mod time;
 pub mod transition;

@@ -10,6 +10,7 @@ use super::{
     photo::Source,
     quality::{Metric, Verdict},
     stage::StepMs,
+    time,
 };
 
 pub const SCHEMA: u32 = 1;
@@ -150,6 +151,7 @@ pub struct Report {
     pub schema: u32,
     pub program: String,
     pub version: String,
+    #[serde(with = "time")]
     pub created_at: Timestamp,
     pub notice: String,
     pub photo: PhotoFacts,

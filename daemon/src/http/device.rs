@@ -6,6 +6,7 @@ use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
 use super::{Api, auth::Caller, health};
+use crate::domain::time;
 
 /// What app.rs knows (versions, providers, models), and what only this room and the store see.
 pub async fn device(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
@@ -16,7 +17,7 @@ pub async fn device(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
         map.insert("health".into(), json!({ "ready": reasons.is_empty(), "reasons": reasons }));
         map.insert("storage".into(), json!({ "used": space.used, "cap": space.cap, "free": space.free, "reserve": space.reserve }));
         map.insert("cameras".into(), json!(api.cameras.list()));
-        map.insert("time".into(), json!(api.clock.now()));
+        map.insert("time".into(), json!(time::text(api.clock.now())));
         map.insert("uptime_s".into(), json!(api.clock.mono().as_secs()));
     }
     Json(facts)
@@ -34,5 +35,7 @@ pub async fn queue(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
 
 pub async fn uploads(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
     let u = api.store.uploads();
-    Json(json!({ "enabled": api.bucket.is_some(), "pending": u.pending, "bytes": u.bytes, "last_confirmed": u.last_confirmed }))
+    Json(
+        json!({ "enabled": api.bucket.is_some(), "pending": u.pending, "bytes": u.bytes, "last_confirmed": u.last_confirmed.map(time::text) }),
+    )
 }

@@ -23,6 +23,7 @@ use crate::{
         photo::{ClientInfo, Photo},
         quality::Quality,
         stage::{Stage, StepMs},
+        time,
     },
     worker::Ahead,
 };
@@ -59,7 +60,7 @@ pub fn photo(p: &Photo) -> Value {
         "client_ref": p.client.client_ref,
         "eye": p.client.eye,
         "captured_at": p.client.captured_at,
-        "received_at": p.received_at,
+        "received_at": time::text(p.received_at),
     })
 }
 
@@ -95,8 +96,11 @@ struct JobView {
     cached: bool,
     #[serde(flatten)]
     client: ClientInfo,
+    #[serde(with = "time")]
     created_at: Timestamp,
+    #[serde(with = "time::optional")]
     started_at: Option<Timestamp>,
+    #[serde(with = "time::optional")]
     completed_at: Option<Timestamp>,
     reprocess_of: Option<JobId>,
 }
@@ -108,6 +112,7 @@ struct Links {
     report_url: Option<String>,
     thumb_url: Option<String>,
     original_url: Option<String>,
+    #[serde(with = "time::optional")]
     urls_expire_at: Option<Timestamp>,
 }
 

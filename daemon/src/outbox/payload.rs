@@ -13,6 +13,7 @@ use crate::{
         event::{JobEvent, ProgressTick},
         ids::JobId,
         stage::Stage,
+        time,
     },
     ports::{Message, Qos},
     store::{QueueCounts, Space, UploadCounts},
@@ -110,7 +111,7 @@ impl Topics {
     }
 
     pub fn alert(&self, alert: &Alert, seq: u64, ts: Timestamp) -> Message {
-        let fields = json!({ "message": alert.message, "since": alert.since });
+        let fields = json!({ "message": alert.message, "since": time::text(alert.since) });
         retained(self.of(&format!("alert/{}", alert.code)), stamped(seq, ts, object(fields)))
     }
 
@@ -152,7 +153,7 @@ pub fn summaries(
         "pending_high_priority": queue.pending_high, "pending_default": queue.pending_default,
         "oldest_wait_s": queue.oldest_wait.as_secs(), "running": queue.running,
     });
-    let uploads = json!({ "pending": uploads.pending, "bytes": uploads.bytes, "last_confirmed": uploads.last_confirmed });
+    let uploads = json!({ "pending": uploads.pending, "bytes": uploads.bytes, "last_confirmed": uploads.last_confirmed.map(time::text) });
     let storage = json!({ "used": space.used, "free": space.free / FREE_STEP * FREE_STEP, "cap": space.cap });
     [("info", info), ("health", health), ("queue", queue), ("uploads", uploads), ("storage", storage)]
         .into_iter()
@@ -166,7 +167,7 @@ pub fn retained(topic: String, payload: Vec<u8>) -> Message {
 }
 
 fn stamped(seq: u64, ts: Timestamp, fields: Map<String, Value>) -> Vec<u8> {
-    let mut all = object(json!({ "schema": SCHEMA, "ts": ts, "seq": seq }));
+    let mut all = object(json!({ "schema": SCHEMA, "ts": time::text(ts), "seq": seq }));
     all.extend(fields);
     Value::Object(all).to_string().into_bytes()
 }

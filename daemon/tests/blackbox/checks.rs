@@ -152,11 +152,12 @@ pub fn seq_rises<'a>(events: impl IntoIterator<Item = &'a Value>) {
     assert!(seqs.windows(2).all(|p| p[0] < p[1]), "seq does not rise: {seqs:?}");
 }
 
-/// RFC 3339, UTC.
+/// RFC 3339, UTC, with milliseconds always: the texts sort as the times do.
 #[track_caller]
 pub fn is_time(value: &Value) {
     let text = value.as_str().unwrap_or_else(|| panic!("a time, not {value}"));
     assert!(text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok(), "{text:?} is not RFC 3339 UTC");
+    assert_eq!(text.len(), "2026-11-26T07:26:35.800Z".len(), "{text:?}");
 }
 
 pub fn sha256(bytes: &[u8]) -> String {

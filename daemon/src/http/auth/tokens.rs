@@ -20,7 +20,10 @@ use sha2::Digest;
 use subtle::ConstantTimeEq;
 
 use super::{Scope, private_file};
-use crate::domain::ids::{Sha256, UserId};
+use crate::domain::{
+    ids::{Sha256, UserId},
+    time,
+};
 
 const FILE: &str = "tokens.toml";
 const LOCK: &str = "tokens.lock";
@@ -48,6 +51,7 @@ pub struct TokenRow {
     pub owner: UserId,
     pub scope: Scope,
     pub sha256: Sha256,
+    #[serde(with = "time")]
     pub created_at: Timestamp,
 }
 
