@@ -1,14 +1,25 @@
 //! `irisd run`: the daemon.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{Ended, configuration};
 use crate::{app, telemetry};
+
+/// Threads for what blocks: files being received, checked and put in place, names being looked up (a line that is down holds a few of them
+/// for half a minute each). Beyond these the disk is the queue, and a burst of requests needs no thread each.
+const MOST_BLOCKING: usize = 16;
+/// They stay: a daemon whose threads come and go is another size every minute (docs/decisions/0011).
+const BLOCKING_STAYS: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) fn run(config: Option<&Path>) -> Ended {
     let config = configuration(config)?;
     telemetry::log_to_stderr(&config.log.level, &config.log.format);
     // The runtime carries requests and deliveries; CPU work has threads of its own.
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("irisd-io").build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("irisd-io")
+        .max_blocking_threads(MOST_BLOCKING)
+        .thread_keep_alive(BLOCKING_STAYS)
+        .build()?;
     Ok(runtime.block_on(app::run(config))?)
 }
