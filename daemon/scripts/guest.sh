@@ -83,11 +83,11 @@ ip link set eth0 up
 ip addr add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
 mount -t ext4 /dev/vda /disk || echo "ENDED the disk cannot be mounted"
+rm -f /disk/state/endpoint # of the boot before: nobody listens there yet
 (
     while ! [ -s /disk/state/local.token ] || ! [ -s /disk/state/endpoint ]; do usleep 50000; done
     echo "TOKEN $(cat /disk/state/local.token)"
 ) &
-rm -f /disk/state/endpoint
 irisd run --config /irisd.toml >/dev/console 2>&1
 echo "ENDED $?"
 sync
