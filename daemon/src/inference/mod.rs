@@ -272,6 +272,7 @@ impl Engine {
     pub fn warm_up(&self, names: Vec<String>, for_gpu: Option<String>) {
         let engine = self.clone();
         let work = move || {
+            give_way();
             for name in names {
                 if let Err(e) = engine.runs_on(&name) {
                     tracing::warn!(model = name, error = %e, "the network could not be loaded");
@@ -349,6 +350,18 @@ fn unload_idle(inner: &Weak<Inner>, limit: Duration) {
                 slot.show(|shown| shown.state = State::NotLoaded);
             }
         }
+    }
+}
+
+/// setpriority(2): a tenth of the share of those who answer, where both want the processor; all of it where nobody else does.
+const NICE: i32 = 10;
+
+/// For threads that compute: the calling thread, and those that it starts from now on (rayon's, a network's), leave the processor to the
+/// ones that take in photos and answer people.
+pub fn give_way() {
+    // Of Linux: "0" is the calling thread, not its process.
+    if let Err(e) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(error = %e, "this thread computes beside those who answer");
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
         stage::{Stage, StepMs},
         transition::Refusal,
     },
+    inference::give_way,
     pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
     ports::{Clock, RunStop},
     scheduler::Policy,
@@ -127,6 +128,7 @@ impl Context {
         let context = self.clone();
         let name = format!("pipeline-{}", job.lane.name());
         let work = move || {
+            give_way();
             // Told even if this thread panics: a slot that nobody gives back would block its lane for ever.
             let mut told = Told { to: context.told.clone(), id: job.id, run: Arc::clone(&run), how: How::Ended };
             told.how = context.work(&job, photo, &run);

@@ -198,3 +198,29 @@ fn the_pace_is_known_again_after_a_restart() {
     client.completed(&blocker);
     client.completed(&waiting);
 }
+
+/// Name and nice value of each thread of the process (proc(5), the 2nd and 19th field of stat).
+fn threads(pid: u32) -> Vec<(String, i32)> {
+    let task = |dir: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(dir.path().join("stat")).ok()?;
+        let (before, after) = stat.rsplit_once(')')?;
+        Some((before.split_once('(')?.1.to_owned(), after.split_whitespace().nth(16)?.parse().ok()?))
+    };
+    std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(|dir| task(dir.unwrap())).collect()
+}
+
+#[test]
+fn threads_that_compute_give_way_to_those_that_answer() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    client.completed(&client.submit(&client.photo(&eyes::small_eye(77))));
+    let threads = threads(daemon.pid());
+    let nice = |name: &str| -> Vec<i32> { threads.iter().filter(|(n, _)| n.starts_with(name)).map(|(_, nice)| *nice).collect() };
+    // The pool of the pixel loops has the name of the job's thread that first needed it.
+    let computing = nice("pipeline-");
+    assert!(!computing.is_empty() && computing.iter().all(|n| *n == 10), "{threads:?}");
+    for answering in ["irisd-io", "committer", "indexer"] {
+        let answering = nice(answering);
+        assert!(!answering.is_empty() && answering.iter().all(|n| *n == 0), "{threads:?}");
+    }
+}
