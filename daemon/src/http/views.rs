@@ -25,7 +25,7 @@ use crate::{
         stage::{Stage, StepMs},
         time,
     },
-    worker::Ahead,
+    store::Ahead,
 };
 
 /// How a caller wants its links.
@@ -117,9 +117,10 @@ struct Links {
 }
 
 pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
-    let links = links(api, base, &job).await?;
-    let waits = if job.status == Status::Pending { api.store.queue_position(&job) } else { None };
-    let eta = if job.status.is_final() { None } else { eta_ms(api, &job, waits)? };
+    let photo = api.store.photo(job.photo_id)?;
+    let links = links(api, base, &job, photo.as_ref()).await;
+    let ahead = if job.status == Status::Pending { api.store.ahead(&job) } else { None };
+    let eta = api.live.eta_ms(&job, ahead.unwrap_or_default(), photo.as_ref().map_or(0.0, Photo::megapixels));
     let (current_step, progress) = live(&job, api.live.progress(job.id));
     let in_bucket = |ending: &str| (job.upload != UploadStatus::Off).then(|| job.s3_key(ending));
     let view = JobView {
@@ -142,7 +143,7 @@ pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
         links,
         step_ms: job.step_ms,
         processing_time_ms: job.processing_time_ms,
-        queue_position: waits,
+        queue_position: ahead.map(Ahead::place),
         eta_ms: eta,
         transient_retries: job.transient_retries,
         crashes: job.crashes,
@@ -179,15 +180,7 @@ fn upload_status(job: &Job, bucket: bool) -> UploadStatus {
     if bucket && !job.status.is_final() { UploadStatus::Pending } else { job.upload }
 }
 
-fn eta_ms(api: &Api, job: &Job, waits: Option<usize>) -> ApiResult<Option<u64>> {
-    let megapixels = api.store.photo(job.photo_id)?.map_or(0.0, |p| p.megapixels());
-    let before = waits.unwrap_or(0);
-    // Every high job comes before a default one.
-    let high = if job.lane == Lane::Default { before.min(api.store.queue().pending_high) } else { before };
-    Ok(api.live.eta_ms(job, Ahead { high, default: before - high }, megapixels))
-}
-
-async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {
+async fn links(api: &Api, base: &Base, job: &Job, photo: Option<&Photo>) -> Links {
     let life = SignedDuration::try_from(api.presign_ttl).unwrap_or(SignedDuration::from_mins(15));
     let expires = api.clock.now().checked_add(life).unwrap_or(Timestamp::MAX);
     let on_device = |file: &str| format!("{}{}", base.origin, api.signer.link(job.id, file, expires.as_second()));
@@ -211,7 +204,7 @@ async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {
     if job.annotated.is_some_and(|a| a.on_disk) {
         links.thumb_url = Some(on_device("annotated.jpg"));
     }
-    if let Some(photo) = api.store.photo(job.photo_id)? {
+    if let Some(photo) = photo {
         if photo.on_disk {
             links.original_url = Some(on_device(&format!("original.{}", photo.content_type.extension())));
         } else if photo.uploaded {
@@ -221,7 +214,7 @@ async fn links(api: &Api, base: &Base, job: &Job) -> ApiResult<Links> {
     let any = [&links.result_url, &links.thumb_url, &links.original_url].into_iter().any(Option::is_some);
     // Whole seconds: what the signature covers.
     links.urls_expire_at = any.then(|| Timestamp::from_second(expires.as_second()).unwrap_or(expires));
-    Ok(links)
+    links
 }
 
 /// A presigned URL, or None where the bucket's adapter cannot make one: the device's own link stands in.

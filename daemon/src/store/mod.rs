@@ -36,7 +36,7 @@ use self::{
 pub use self::{
     space::{Evicted, is_full},
     types::{
-        Answer, Events, Filter, Idempotency, Listed, NewJobs, NewPhoto, OpenReport, Options, Page, QueueCounts, Space, StoreError,
+        Ahead, Answer, Events, Filter, Idempotency, Listed, NewJobs, NewPhoto, OpenReport, Options, Page, QueueCounts, Space, StoreError,
         UploadCounts, UploadRow, UploadTask, Waiting,
     },
 };
@@ -177,9 +177,9 @@ impl Store {
         Ok(self.job(id)?.filter(fits))
     }
 
-    /// Place among the waiting jobs in the order in which they will be served (ageing aside), from 0; None: it does not wait.
-    pub fn queue_position(&self, job: &Job) -> Option<usize> {
-        self.view().position(job)
+    /// None: the job does not wait.
+    pub fn ahead(&self, job: &Job) -> Option<Ahead> {
+        self.view().ahead(job)
     }
 
     /// The waiting jobs that may be next: of each lane the first that could start now, and those before it that wait for a retry.

@@ -189,6 +189,20 @@ pub struct UploadRow {
     pub attempts: u32,
 }
 
+/// Jobs before a waiting one, in the order in which they will be served, ageing aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ahead {
+    pub high: usize,
+    pub default: usize,
+}
+
+impl Ahead {
+    /// The job's place, from 0.
+    pub fn place(self) -> usize {
+        self.high + self.default
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct UploadCounts {
     pub pending: usize,

@@ -15,11 +15,14 @@ use super::{
     pace::{self, Estimate, Pace},
     run::{Reason, Run},
 };
-use crate::domain::{
-    event::ProgressTick,
-    ids::JobId,
-    job::{Job, Lane, Status},
-    stage::{Stage, StepMs},
+use crate::{
+    domain::{
+        event::ProgressTick,
+        ids::JobId,
+        job::{Job, Lane, Status},
+        stage::{Stage, StepMs},
+    },
+    store::Ahead,
 };
 
 /// Between two ticks of one job, unless a new step begins.
@@ -41,13 +44,6 @@ impl Shown {
     fn left_ms(&self) -> f64 {
         pace::left(&self.estimate, self.tick.current_step, self.tick.progress)
     }
-}
-
-/// Jobs before a waiting one, in the order of service.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ahead {
-    pub high: usize,
-    pub default: usize,
 }
 
 /// Cheap to clone.

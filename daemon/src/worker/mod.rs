@@ -18,7 +18,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 
-pub use self::live::{Ahead, Live};
+pub use self::live::Live;
 use self::{
     run::{Overdue, Reason, Run},
     work::{Context, Finished, How},

@@ -389,7 +389,7 @@ impl Model {
         waiting.sort_by_key(|w| (w.lane, w.seq));
         for (place, w) in waiting.iter().enumerate() {
             let job = store.job(w.id).expect("reads").expect("is there");
-            assert_eq!(store.queue_position(&job), Some(place));
+            assert_eq!(store.ahead(&job).map(Ahead::place), Some(place));
         }
         let of_lane = |lane| waiting.iter().filter(|w| w.lane == lane).count();
         let counts = store.queue();

@@ -20,7 +20,7 @@ use self::{
 };
 use super::{
     rows::Subject,
-    types::{Filter, Page, Waiting},
+    types::{Ahead, Filter, Page, Waiting},
 };
 use crate::domain::{
     ids::{JobId, PhotoId, Seq, Sha256},
@@ -228,16 +228,16 @@ impl View {
         }
     }
 
-    /// A waiting job's place, from 0.
-    pub fn position(&self, job: &Job) -> Option<usize> {
+    /// Who comes before a waiting job.
+    pub fn ahead(&self, job: &Job) -> Option<Ahead> {
         if !self.waiting.contains_key(&(job.lane, job.seq)) {
             return None;
         }
-        let before = match job.lane {
-            Lane::HighPriority => 0,
-            Lane::Default => self.pending(Lane::HighPriority),
-        };
-        Some(before + self.ranks[job.lane as usize].below(job.seq.0))
+        let before = self.ranks[job.lane as usize].below(job.seq.0);
+        Some(match job.lane {
+            Lane::HighPriority => Ahead { high: before, default: 0 },
+            Lane::Default => Ahead { high: self.pending(Lane::HighPriority), default: before },
+        })
     }
 
     /// Waiting jobs of one lane, in their order.
