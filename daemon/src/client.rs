@@ -48,7 +48,7 @@ type Body = BoxBody<Bytes, io::Error>;
 pub enum ClientError {
     #[error("{0:?} is not the address of a daemon; write it as http://HOST:PORT")]
     Url(String),
-    #[error("the daemon at {url} does not answer ({source}); is `irisd run` running?")]
+    #[error("no daemon answers at {url}; is `irisd run` running there")]
     Connect { url: String, source: io::Error },
     #[error("the certificate in {} cannot be used: {reason}", path.display())]
     Certificate { path: PathBuf, reason: String },

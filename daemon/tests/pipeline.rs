@@ -100,7 +100,7 @@ impl Bench {
                 assert_eq!(fs::metadata(self.out().join("annotated.jpg")).expect("picture").len(), refusal.annotated_bytes);
                 refusal.fault.code
             }
-            Ended::Stopped => panic!("nobody stopped it"),
+            Ended::Stopped(_) => panic!("nobody stopped it"),
         }
     }
     fn assert_nothing_left(&self) {
@@ -214,7 +214,7 @@ fn progress_never_falls_and_a_stop_at_any_checkpoint_leaves_nothing_behind() {
     let before = bench.sha256();
     for stop_at in 0..seen.len() {
         let ended = bench.run(&pipeline, &Counting { stop_at: Some(stop_at), ..Default::default() });
-        assert!(matches!(ended, Err(Ended::Stopped)), "checkpoint {stop_at}");
+        assert!(matches!(ended, Err(Ended::Stopped(_))), "checkpoint {stop_at}");
         bench.assert_nothing_left();
     }
     assert_eq!(bench.sha256(), before, "the original was touched");

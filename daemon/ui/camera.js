@@ -59,7 +59,10 @@ export class CameraPanel {
     const camera = this.cameras.find((c) => c.name === select.value);
     const ready = camera.state === 'ready';
     $('capture').disabled = !ready;
-    if (ready) this.show(camera.name);
+    if (camera.kind === 'folder') {
+      this.hide(); // a folder has no live picture
+      setText($('camera-note'), t('cameraFolder'));
+    } else if (ready) this.show(camera.name);
     else {
       this.hide();
       setText($('camera-note'), t(camera.state === 'opening' ? 'cameraOpening' : 'cameraGone'));

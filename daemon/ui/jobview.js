@@ -6,6 +6,8 @@ import { $, el, say, setText } from './dom.js';
 import { duration, t } from './texts.js';
 
 export const STEPS = ['load', 'segment', 'reflections', 'enhance', 'save'];
+/** Where each step's part of the progress bar ends, percent: a job that stopped within a step stands there at the most. */
+const ENDS = [10, 40, 60, 90, 100];
 const FINAL = new Set(['completed', 'failed', 'cancelled']);
 export const isFinal = (job) => FINAL.has(job.status);
 /** A refusal of the photo itself reads differently from a failure of the device. */
@@ -15,9 +17,8 @@ export const statusClass = (job) => (job.status === 'failed' && job.error_type =
 /** done | active | failed | waiting, for each step. */
 export function stepStates(job) {
   const at = STEPS.indexOf(job.current_step);
-  const took = job.step_ms ?? {};
   const stopped = job.status === 'failed' || job.status === 'cancelled';
-  const first = at >= 0 ? at : STEPS.findIndex((s) => took[s] == null);
+  const first = at >= 0 ? at : ENDS.findIndex((end) => job.progress <= end);
   return STEPS.map((step, i) => {
     if (job.status === 'completed') return 'done';
     if (job.status === 'pending') return 'waiting';

@@ -21,6 +21,7 @@ export const TEXT = {
   capturing: 'Taking the photo …',
   cameraOpening: 'The camera is starting …',
   cameraGone: 'The camera is not there. Check its cable; it comes back by itself.',
+  cameraFolder: 'A watched folder: photos that are put there are worked on by themselves.',
   cameraNoView: 'No live picture just now.',
   previewOf: 'Live picture of camera {name}',
   choosePhoto: 'Choose photos',

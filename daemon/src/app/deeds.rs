@@ -10,6 +10,7 @@ use crate::{
         job::Lane,
         photo::{ClientInfo, Photo},
     },
+    intake::IntakeError,
     outbox::command::{Command, CommandResult, Handler},
     store::{NewJobs, Store, StoreError},
 };
@@ -45,7 +46,7 @@ async fn capture(store: &Store, cameras: &Cameras, camera: Option<&str>, wanted:
     }
     let accepted = match cameras.capture(camera, None, ClientInfo::default()).await {
         Ok(accepted) => accepted,
-        Err(e) => return failed(&capture_code(&e), &e),
+        Err(e) => return CommandResult::Failed { code: capture_code(&e), message: capture_words(&e) },
     };
     let photo_id = Some(accepted.photo.id);
     if !wanted {
@@ -80,11 +81,21 @@ fn failed(code: &str, why: &dyn std::fmt::Display) -> CommandResult {
     CommandResult::Failed { code: code.to_owned(), message: why.to_string() }
 }
 
+/// A refused photo has words for people.
+fn capture_words(e: &CaptureError) -> String {
+    match e {
+        CaptureError::Intake(IntakeError::Refused(fault)) => format!("{} {}", fault.message, fault.suggestion),
+        other => other.to_string(),
+    }
+}
+
 fn capture_code(e: &CaptureError) -> String {
     match e {
         CaptureError::NoCamera | CaptureError::Unknown(_) => "not_found".into(),
         CaptureError::Camera(e) => Fault::new(Code::CameraUnavailable, e.to_string()).code.name(),
-        CaptureError::Intake(_) => "photo_refused".into(),
+        CaptureError::Intake(IntakeError::Refused(fault)) => fault.code.name(),
+        CaptureError::Intake(IntakeError::Store(e)) => store_code(e).into(),
+        CaptureError::Intake(_) => "internal".into(),
     }
 }
 

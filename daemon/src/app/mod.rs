@@ -10,7 +10,7 @@ use std::{io::Write, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
     time::Instant,
@@ -80,14 +80,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let serve = tokio::spawn(http::serve::serve(listener, tls, router, async move {
         let _gone = emptied.wait_for(|emptied| *emptied).await;
     }));
+    // Before anybody is told that we are here: who reads the line may end us at once.
+    let mut signals = Signals::listen().context("signals")?;
     announce(&house)?;
     house.engine.warm_up(facts::wanted_models(&house.config, &house.engine), facts::wanted_on_a_gpu(&house.config, &house.engine));
 
-    let why = wait_for_the_end(&house, &mut worker).await;
+    let why = wait_for_the_end(&house, &mut signals, &mut worker).await;
     systemd::stopping();
     house.store.expect_the_end();
     house.draining.send_replace(true);
-    tokio::spawn(async { second_signal().await });
+    tokio::spawn(second_signal(signals));
     let stop_cameras = tokio::task::spawn_blocking(move || cameras.stop());
     // Without a store no job can end: waiting would only keep the next process, which mends it, from starting.
     let (drain, last_tasks) = match why {
@@ -128,7 +130,7 @@ async fn open(config: Config) -> anyhow::Result<House> {
     let options = parts::store_options(&config, Arc::clone(&clock));
     let state = config.paths.state.display().to_string();
     let opened = tokio::task::spawn_blocking(move || Store::open(options)).await.context("opening the store")?;
-    let (store, report) = opened.with_context(|| format!("the state folder {state} cannot be used"))?;
+    let (store, report) = opened.map_err(|e| anyhow::anyhow!("the state folder {state} cannot be used: {e}"))?;
     let intake = Intake::new(store.clone(), config.http.max_upload.0, config.http.max_pixels);
     let engine = parts::building_engine(&config)?;
     let house = House {
@@ -277,28 +279,39 @@ fn announce(house: &House) -> anyhow::Result<()> {
 }
 
 /// Until a signal comes, or the store or the worker cannot go on.
-async fn wait_for_the_end(house: &House, worker: &mut JoinHandle<worker::End>) -> Why {
+async fn wait_for_the_end(house: &House, signals: &mut Signals, worker: &mut JoinHandle<worker::End>) -> Why {
     let mut damaged = house.store.damaged();
     tokio::select! {
-        () = signalled() => Why::Asked,
+        () = signals.next() => Why::Asked,
         _ = damaged.wait_for(|d| *d) => Why::Damaged,
         _ = worker => Why::Stuck,
     }
 }
 
-/// SIGTERM or SIGINT. Never, where the system gives no handler.
-async fn signalled() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// What asks the daemon to end: SIGTERM, SIGINT, and SIGHUP of a terminal that was closed (unless nohup(1) had it ignored).
+struct Signals([Option<Signal>; 3]);
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        let hangup = if hangups_are_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self([Some(signal(SignalKind::terminate())?), Some(signal(SignalKind::interrupt())?), hangup]))
+    }
+
+    async fn next(&mut self) {
+        let each = self.0.iter_mut().flatten().map(|signal| Box::pin(signal.recv()));
+        futures_util::future::select_all(each).await;
     }
 }
 
-async fn second_signal() {
-    signalled().await;
+/// proc(5): SigIgn, a mask of which bit 0 is signal 1.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+async fn second_signal(mut signals: Signals) {
+    signals.next().await;
     tracing::warn!("second signal: ending at once; what was acknowledged is on disk");
     // Not exit(): that runs C++ destructors under networks that still work, and a job could end with a wrong result.
     if let Err(e) = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL) {

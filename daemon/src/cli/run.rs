@@ -14,6 +14,8 @@ const BLOCKING_STAYS: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) fn run(config: Option<&Path>) -> Ended {
     let config = configuration(config)?;
     telemetry::log_to_stderr(&config.log.level, &config.log.format);
+    // Photos are nobody else's to read, by hand as under systemd (its UMask).
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // The runtime carries requests and deliveries; CPU work has threads of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

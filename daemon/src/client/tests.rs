@@ -52,7 +52,7 @@ async fn a_refusal_comes_out_as_the_daemons_own_sentence() {
     drop(stop);
     let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
     let e = Client::new(&format!("http://127.0.0.1:{closed}"), None, None).expect("valid").get("/").await.expect_err("nobody there");
-    assert!(e.to_string().contains("is `irisd run` running?"), "{e}");
+    assert!(e.to_string().contains("is `irisd run` running there"), "{e}");
 }
 
 #[test]

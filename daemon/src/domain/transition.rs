@@ -26,6 +26,9 @@ use super::{
     stage::{Stage, StepMs},
 };
 
+/// Where the progress of an attempt without a result ends at the most, percent.
+const ALL_BUT_DONE: u8 = 99;
+
 /// What a finished pipeline hands over.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -141,12 +144,13 @@ pub fn apply(mut job: Job, command: Command, now: Timestamp) -> Result<(Job, Opt
         }
         Command::Fail { fault, step_ms, retry_in } => {
             running(&job)?;
-            job.step_ms = step_ms;
+            // A run that was given up says nothing of its steps: what was stored stands.
+            if step_ms != StepMs::default() {
+                job.step_ms = step_ms;
+            }
             if fault.class == FaultClass::TransientError && job.transient_retries == 0 {
                 job.transient_retries = 1;
-                job.status = Pending;
-                job.current_step = None;
-                job.progress = 0;
+                back_to_pending(&mut job);
                 job.not_before = now.checked_add(SignedDuration::try_from(retry_in).unwrap_or(SignedDuration::from_secs(60))).ok();
                 job.fault = Some(fault); // shown while it waits: the person sees why
                 None
@@ -222,7 +226,7 @@ pub fn apply(mut job: Job, command: Command, now: Timestamp) -> Result<(Job, Opt
 
 fn finish(job: &mut Job, status: Status, fault: Option<Fault>, now: Timestamp) {
     job.status = status;
-    job.current_step = None;
+    leave_step(job);
     job.fault = fault;
     job.upload = UploadStatus::Off;
     job.not_before = None;
@@ -232,8 +236,15 @@ fn finish(job: &mut Job, status: Status, fault: Option<Fault>, now: Timestamp) {
 
 fn back_to_pending(job: &mut Job) {
     job.status = Status::Pending;
-    job.current_step = None;
-    job.progress = 0;
+    leave_step(job);
+}
+
+/// The attempt ends in the middle of a step. What was shown of it lay anywhere up to the step's end and must not fall: the next attempt
+/// begins at 0.
+fn leave_step(job: &mut Job) {
+    if let Some(step) = job.current_step.take() {
+        job.progress = job.progress.max(step.band().1.min(ALL_BUT_DONE));
+    }
 }
 
 #[cfg(test)]

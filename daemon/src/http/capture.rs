@@ -114,20 +114,26 @@ pub async fn cameras(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
 }
 
 /// Motion JPEG: one part a picture, until the caller leaves or the daemon stops. A slow caller misses pictures, never delays them.
-pub async fn preview(State(api): State<Arc<Api>>, _: Caller, Path(name): Path<String>) -> ApiResult<Response> {
+pub async fn preview(State(api): State<Arc<Api>>, caller: Caller, Path(name): Path<String>) -> ApiResult<Response> {
     let permit = api.streams.clone().try_acquire_owned().map_err(|_| ApiError::new(Kind::Busy, "too many streams are open"))?;
     let mut pictures = api.cameras.preview(&name)?;
     pictures.mark_changed(); // the newest one is shown at once
     let draining = api.draining.clone();
-    let parts = stream::unfold((pictures, draining, permit), |(mut pictures, mut draining, permit)| async move {
+    let watcher = (api, caller, permit);
+    let parts = stream::unfold((pictures, draining, watcher), |(mut pictures, mut draining, watcher)| async move {
         loop {
             tokio::select! {
                 changed = pictures.changed() => changed.ok()?,
                 _ = draining.wait_for(|d| *d) => return None,
             }
+            let (api, caller, _) = &watcher;
+            // The token may have been revoked since.
+            if !api.door.still_admits(caller) {
+                return None;
+            }
             let picture = pictures.borrow_and_update().clone();
             if let Some(jpeg) = picture {
-                return Some((Ok::<_, Infallible>(part(&jpeg)), (pictures, draining, permit)));
+                return Some((Ok::<_, Infallible>(part(&jpeg)), (pictures, draining, watcher)));
             }
         }
     });

@@ -14,6 +14,7 @@
 //! | `job_finished`, `photo_in_use`, `original_evicted` | 409 | |
 //! | `too_large`, `too_many_pixels` | 413 | |
 //! | `unsupported_media_type`, `unsupported_image` | 415 | |
+//! | `no_such_range` | 416 | |
 //! | `invalid_body`, `invalid_parameter`, `idempotency_mismatch`, and the file codes of a photo | 422 | |
 //! | `queue_full` | 429 | with Retry-After |
 //! | `internal` | 500 | |
@@ -58,6 +59,7 @@ pub enum Kind {
     PhotoInUse,
     OriginalEvicted,
     TooLarge,
+    NoSuchRange,
     UnsupportedMediaType,
     InvalidBody,
     InvalidParameter,
@@ -72,7 +74,7 @@ pub enum Kind {
 struct Row(u16, &'static str, Option<FaultClass>, &'static str, &'static str);
 
 impl Kind {
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 25] = [
         Kind::BadJson,
         Kind::BadRequest,
         Kind::Unauthorized,
@@ -88,6 +90,7 @@ impl Kind {
         Kind::PhotoInUse,
         Kind::OriginalEvicted,
         Kind::TooLarge,
+        Kind::NoSuchRange,
         Kind::UnsupportedMediaType,
         Kind::InvalidBody,
         Kind::InvalidParameter,
@@ -118,6 +121,7 @@ impl Kind {
             Kind::PhotoInUse => Row(409, "photo_in_use", None, "The photo is still being processed.", "Wait for its jobs to end, or cancel them first."),
             Kind::OriginalEvicted => Row(409, "original_evicted", None, "The original was moved off this device to make room.", "Send the photo again."),
             Kind::TooLarge => Row(413, "too_large", None, "The file is larger than this device takes.", "Send a smaller file, or set the camera to a smaller picture."),
+            Kind::NoSuchRange => Row(416, "no_such_range", None, "The file has no such part.", "Ask for bytes within the length in Content-Range, or for the whole file."),
             Kind::UnsupportedMediaType => Row(415, "unsupported_media_type", None, "The request's Content-Type is not one that is taken here.", "Send photos as image/jpeg, image/png, image/webp or multipart/form-data, and everything else as application/json."),
             Kind::InvalidBody => Row(422, "invalid_body", None, "The request's content is not valid.", "Correct what the detail names; /docs shows the form."),
             Kind::InvalidParameter => Row(422, "invalid_parameter", None, "A parameter is not valid.", "Correct what the detail names; /docs shows the form."),
@@ -126,7 +130,7 @@ impl Kind {
             Kind::Internal => Row(500, "internal", Some(S), "Something went wrong inside the device.", "Try again; if it stays so, contact support with the request's id."),
             Kind::Busy => Row(503, "busy", Some(T), "The device is busy.", "Wait a moment and try again."),
             Kind::ShuttingDown => Row(503, "shutting_down", Some(T), "The device is restarting or shutting down.", "Try again in a minute; everything that was accepted is kept."),
-            Kind::DiskReserve => Row(507, "disk_reserve", Some(T), "The device's disk is nearly full.", "Make room: let uploads finish, or delete photos. Everything that was accepted is kept."),
+            Kind::DiskReserve => Row(507, "disk_reserve", Some(T), "The room for photos on this device is nearly used up.", "Make room: let uploads finish, delete photos, or raise retention.cap where the disk has more. Everything that was accepted is kept."),
         }
     }
 

@@ -40,15 +40,22 @@ pub async fn serve(file: Served<'_>, request: &HeaderMap) -> ApiResult<Response>
     };
     let len = open.metadata().await.map_err(ApiError::internal)?.len();
     let etag = file.etag.map(|e| format!("\"{e}\""));
-    let known =
-        |tags: &HeaderValue| tags.to_str().is_ok_and(|t| t.split(',').any(|t| Some(t.trim().trim_start_matches("W/")) == etag.as_deref()));
+    let known = |tags: &HeaderValue| {
+        let fits = |tag: &str| tag == "*" || Some(tag.trim_start_matches("W/")) == etag.as_deref();
+        tags.to_str().is_ok_and(|tags| tags.split(',').any(|tag| fits(tag.trim())))
+    };
+    // A part is only wanted of the file that the caller has the rest of; a date never fits, we tell none.
+    let same = request.get(header::IF_RANGE).is_none_or(|tag| tag.to_str().ok() == etag.as_deref());
 
     let mut response = if request.get(header::IF_NONE_MATCH).is_some_and(known) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        match request.get(header::RANGE).and_then(|r| range(r.to_str().ok()?, len)) {
+        match request.get(header::RANGE).filter(|_| same).and_then(|r| range(r.to_str().ok()?, len)) {
             None => respond(StatusCode::OK, open, len),
-            Some(Err(())) => (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, format!("bytes */{len}"))]).into_response(),
+            Some(Err(())) => {
+                let error = ApiError::new(Kind::NoSuchRange, format!("the file has {len} bytes"));
+                return Ok(([(header::CONTENT_RANGE, format!("bytes */{len}"))], error).into_response());
+            }
             Some(Ok((from, to))) => {
                 open.seek(SeekFrom::Start(from)).await.map_err(ApiError::internal)?;
                 let mut partial = respond(StatusCode::PARTIAL_CONTENT, open, to - from + 1);

@@ -17,10 +17,11 @@ use super::{
 };
 use crate::{
     domain::{
+        fault::{Code, Fault},
         ids::Sha256,
         photo::{ClientInfo, MAX_CLIENT_REF},
     },
-    intake::Upload,
+    intake::{IntakeError, Upload},
 };
 
 /// Boundaries, part headers and the small fields beside the photo.
@@ -76,10 +77,10 @@ pub async fn receive(api: &Api, query: Fields, request: Request, hash: bool) -> 
             within(declared, api.max_upload + MULTIPART_EXTRA)?;
             multipart(api, query, request, hash).await
         }
-        _ => Err(ApiError::new(
-            Kind::UnsupportedMediaType,
-            "a photo is image/jpeg, image/png, image/webp, or multipart/form-data with a field `file`",
-        )),
+        _ => {
+            let detail = format!("{kind:?} is not image/jpeg, image/png, image/webp, or multipart/form-data with a field `file`");
+            Err(IntakeError::Refused(Fault::new(Code::UnsupportedImage, detail)).into())
+        }
     }
 }
 

@@ -45,9 +45,13 @@ pub async fn upload(
     if let Some(i) = &idempotency
         && let Some(answer) = api.store.replay(&caller.user, i)?
     {
-        let Answer::Photo(id) = answer else { return Err(other_answer()) };
+        let (id, fresh) = match answer {
+            Answer::Photo(id) => (id, true),
+            Answer::KnownPhoto(id) => (id, false),
+            Answer::Jobs(_) | Answer::Capture { .. } => return Err(other_answer()),
+        };
         let photo = api.store.photo(id)?.ok_or_else(|| ApiError::not_found("photo"))?;
-        return Ok(created(&photo, true));
+        return Ok(created(&photo, fresh));
     }
     let incoming = Incoming { user_id: caller.user, source: Source::Upload, client: received.client, idempotency };
     let accepted = api.intake.finish(received.upload, incoming).await?;

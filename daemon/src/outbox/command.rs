@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::domain::{
     ids::{JobId, PhotoId},
@@ -50,29 +51,47 @@ pub struct Request {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
-    request_id: Option<String>,
     camera: Option<String>,
     submit: Option<bool>,
     photo_id: Option<PhotoId>,
     lane: Option<Lane>,
 }
 
-/// `verb` is one of [`VERBS`]; an empty payload is an empty object.
+/// `verb` is one of [`VERBS`]; an empty payload is an empty object. A command that is not understood is answered under its id, too.
 pub fn parse(verb: &str, payload: &[u8]) -> Request {
-    let body: Body = match serde_json::from_slice(if payload.trim_ascii().is_empty() { b"{}" } else { payload }) {
-        Ok(body) => body,
-        Err(error) => return Request { request_id: None, command: Err(invalid(format!("The command is not understood: {error}."))) },
+    let payload = if payload.trim_ascii().is_empty() { b"{}" } else { payload };
+    let mut said: Value = match serde_json::from_slice(payload) {
+        Ok(said) => said,
+        Err(error) => return Request { request_id: None, command: Err(not_understood(&error)) },
     };
-    let request_id = body.request_id.filter(|id| id.chars().count() <= MAX_REQUEST_ID);
+    let id = said.as_object_mut().and_then(|fields| fields.remove("request_id"));
+    let request_id = id.and_then(text).filter(|id| id.chars().count() <= MAX_REQUEST_ID);
+    let command = serde_json::from_value(said).map_err(|error| not_understood(&error)).and_then(|body| command(verb, body));
+    Request { request_id, command }
+}
+
+/// Some senders count their requests.
+fn text(id: Value) -> Option<String> {
+    match id {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+fn command(verb: &str, body: Body) -> Result<Command, CommandResult> {
     // Nobody stands and waits: commands go to the lane of folder and MQTT.
     let lane = body.lane.unwrap_or(Lane::Default);
-    let command = match (verb, body.photo_id) {
+    match (verb, body.photo_id) {
         ("capture", None) => Ok(Command::Capture { camera: body.camera, submit: body.submit.unwrap_or(true), lane }),
         ("submit", Some(photo_id)) if body.camera.is_none() && body.submit.is_none() => Ok(Command::Submit { photo_id, lane }),
         ("submit", None) => Err(invalid("The command needs a photo_id.".to_owned())),
         _ => Err(invalid("The command has a field that belongs to another command.".to_owned())),
-    };
-    Request { request_id, command }
+    }
+}
+
+fn not_understood(error: &serde_json::Error) -> CommandResult {
+    invalid(format!("The command is not understood: {error}."))
 }
 
 fn invalid(message: String) -> CommandResult {
@@ -111,6 +130,14 @@ mod tests {
             ("capture", &with_photo),
         ] {
             assert!(parse(verb, bad.as_bytes()).command.is_err(), "{verb} {bad}");
+        }
+    }
+
+    #[test]
+    fn a_refused_command_keeps_its_id() {
+        for (bad, id) in [(r#"{"photo_id":"x","request_id":"r2"}"#, "r2"), (r#"{"zoom":2,"request_id":17}"#, "17")] {
+            let said = parse("submit", bad.as_bytes());
+            assert_eq!((said.request_id.as_deref(), said.command.is_err()), (Some(id), true), "{bad}");
         }
     }
 }

@@ -85,7 +85,7 @@ pub enum Ended {
     Fault(Box<Fault>, StepMs),
     /// The gate refused the photo; `<out>` holds annotated.jpg.
     Refused(Box<Refusal>, StepMs),
-    Stopped,
+    Stopped(StepMs),
 }
 
 /// A finished run: what the store keeps, and the report that was written.
@@ -128,7 +128,7 @@ impl Pipeline {
             stood_in: Cell::new(false),
         };
         self.stages(input, others, &self.engine.until(watch.run_stop()), &mut steps).map_err(|halt| match halt {
-            Halt::Stop => Ended::Stopped,
+            Halt::Stop => Ended::Stopped(steps.finished()),
             Halt::Fault(fault) | Halt::Again(fault) => Ended::Fault(Box::new(fault), steps.finished()),
             Halt::Refused(refusal) => Ended::Refused(refusal, steps.finished()),
         })

@@ -223,7 +223,7 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
             Err(Unmade { fault: refusal.fault, annotated: Some(annotated) })
         }
         Err(Ended::Fault(fault, _)) => Err(Unmade::from(*fault)),
-        Err(Ended::Stopped) => Err(Unmade::from(Fault::new(Code::Internal, "the run was stopped"))),
+        Err(Ended::Stopped(_)) => Err(Unmade::from(Fault::new(Code::Internal, "the run was stopped"))),
     }
 }
 

@@ -109,7 +109,8 @@ impl Store {
 }
 
 fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Result<Job, StoreError> {
-    let photo: Photo = tx.get(&rows::photo(photo))?.ok_or(StoreError::NotFound("photo"))?;
+    let photo: Option<Photo> = tx.get(&rows::photo(photo))?;
+    let photo = photo.filter(|p| p.user_id == new.user_id).ok_or(StoreError::NotFound("photo"))?;
     if !photo.on_disk {
         return Err(StoreError::OriginalEvicted);
     }
@@ -153,6 +154,6 @@ fn jobs_of_answer(tx: &Tx<'_>, answer: Answer) -> Result<Vec<Job>, StoreError> {
         Answer::Jobs(ids) => ids.into_iter().map(|id| tx.job(id)).collect(),
         Answer::Capture { job, .. } => job.into_iter().map(|id| tx.job(id)).collect(),
         // The body's hash covers method and path: a photo's key cannot come back here with the same one.
-        Answer::Photo(_) => Err(StoreError::IdempotencyMismatch),
+        Answer::Photo(_) | Answer::KnownPhoto(_) => Err(StoreError::IdempotencyMismatch),
     }
 }

@@ -23,7 +23,7 @@ impl Store {
     pub async fn add_photo(&self, new: NewPhoto, idempotency: Option<Idempotency>) -> Result<(Photo, bool), StoreError> {
         let id = PhotoId(Uuid::now_v7());
         self.commit(move |tx| {
-            if let Some(Answer::Photo(id)) = replayed(tx, &new.user_id, idempotency.as_ref())?
+            if let Some(Answer::Photo(id) | Answer::KnownPhoto(id)) = replayed(tx, &new.user_id, idempotency.as_ref())?
                 && let Some(photo) = tx.get::<Photo>(&rows::photo(id))?
             {
                 return Ok((photo, false));
@@ -36,7 +36,8 @@ impl Store {
                 Some(known) => (known_again(tx, known, new.client)?, false),
                 None => (insert(tx, id, new)?, true),
             };
-            remember(tx, &photo.user_id, idempotency, Answer::Photo(photo.id))?;
+            let answer = if fresh { Answer::Photo(photo.id) } else { Answer::KnownPhoto(photo.id) };
+            remember(tx, &photo.user_id, idempotency, answer)?;
             Ok((photo, fresh))
         })
         .await

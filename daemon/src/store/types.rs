@@ -91,8 +91,13 @@ pub struct Idempotency {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     Photo(PhotoId),
+    /// An upload of bytes that were known.
+    KnownPhoto(PhotoId),
     Jobs(Vec<JobId>),
-    Capture { photo: PhotoId, job: Option<JobId> },
+    Capture {
+        photo: PhotoId,
+        job: Option<JobId>,
+    },
 }
 
 /// A photo whose bytes already lie fsynced under `blobs/`.

@@ -220,13 +220,15 @@ impl Context {
                 (Err(Ended::Fault(..)), _) if full => (self.store.put_back(job.id).await, How::DiskFull),
                 (Err(Ended::Fault(fault, step_ms)), _) => (self.fail(job.id, Fault::clone(fault), *step_ms).await, How::Ended),
                 (Err(Ended::Refused(refusal, step_ms)), _) => (self.refuse(job.id, refusal, *step_ms).await, How::Ended),
-                (Err(Ended::Stopped), Some(Reason::ShuttingDown | Reason::GivesPlace)) => (self.store.put_back(job.id).await, How::PutBack),
-                (Err(Ended::Stopped), Some(Reason::TimedOut)) => {
+                (Err(Ended::Stopped(_)), Some(Reason::ShuttingDown | Reason::GivesPlace)) => {
+                    (self.store.put_back(job.id).await, How::PutBack)
+                }
+                (Err(Ended::Stopped(step_ms)), Some(Reason::TimedOut)) => {
                     let fault = Fault::new(Code::JobTimeout, format!("above {:?}", self.job_timeout));
-                    (self.fail(job.id, fault, StepMs::default()).await, How::Ended)
+                    (self.fail(job.id, fault, *step_ms).await, How::Ended)
                 }
                 // Cancelled: the store knows already.
-                (Err(Ended::Stopped), _) => return How::Ended,
+                (Err(Ended::Stopped(_)), _) => return How::Ended,
             };
             match written {
                 Ok(job) => {

@@ -62,9 +62,10 @@ fn a_capture_that_the_queue_has_no_room_for_takes_no_photo() {
 #[test]
 fn a_preview_is_a_stream_of_jpegs() {
     let daemon = Daemon::start(FRONT);
-    let client = daemon.client();
+    let client = daemon.client_of("kiosk-1", "kiosk");
     let http = reqwest::blocking::Client::builder().timeout(SOON).build().unwrap();
-    let mut response = http.get(client.url("/cameras/front/preview")).bearer_auth(&daemon.token).send().unwrap();
+    let token = client.token.as_deref().unwrap();
+    let mut response = http.get(client.url("/cameras/front/preview")).bearer_auth(token).send().unwrap();
     assert_eq!(response.status(), 200);
     let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
     assert!(kind.starts_with("multipart/x-mixed-replace"), "{kind}");
@@ -75,7 +76,10 @@ fn a_preview_is_a_stream_of_jpegs() {
         assert!(n > 0, "the preview ended after {} frames", frames(&got));
         got.extend_from_slice(&chunk[..n]);
     }
-    drop(response);
+    let tokens: Vec<Value> = serde_json::from_slice(&daemon.cli(&["token", "list", "--json"]).stdout).unwrap();
+    let id = tokens.iter().find(|t| t["owner"] == "kiosk-1").unwrap()["id"].as_str().unwrap();
+    assert!(daemon.cli(&["token", "revoke", id]).status.success());
+    while response.read(&mut chunk).expect("a revoked token's preview ends, and does not hang") > 0 {}
     daemon.anonymous().get("/cameras/front/preview").refused(401);
 }
 

@@ -119,3 +119,27 @@ fn a_photo_carries_what_the_clinics_program_says_about_it() {
         send(wrong, 139).refused_with(&[400, 422]);
     }
 }
+
+#[test]
+fn parts_of_a_photo_are_given_where_there_are_any_and_of_the_same_photo() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let bytes = eyes::plain(140, 64, 64);
+    let path = format!("/photos/{}/image", client.photo(&bytes));
+    let ask = |headers: &[(&str, &str)]| {
+        let request = client.request(reqwest::Method::GET, &path);
+        client.send(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)))
+    };
+    let whole = ask(&[]).expect(200);
+    let etag = whole.header("etag");
+    assert_eq!(ask(&[("range", "bytes=2-9"), ("if-range", &etag)]).expect(206).body, bytes[2..10]);
+    assert_eq!(ask(&[("range", "bytes=2-9"), ("if-range", "\"another\"")]).expect(200).body, bytes);
+    for current in [&*etag, "*"] {
+        ask(&[("if-none-match", current)]).expect(304);
+    }
+    for none in ["bytes=99999999-", "bytes=9-5"] {
+        let refused = ask(&[("range", none)]);
+        assert_eq!(refused.header("content-range"), format!("bytes */{}", bytes.len()), "{refused}");
+        assert_eq!(refused.refused(416)["code"], "no_such_range");
+    }
+}

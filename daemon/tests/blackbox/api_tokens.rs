@@ -7,7 +7,7 @@ use crate::common::{
     SOON,
     client::{Answer, Client},
     daemon::{Daemon, text},
-    eventually, eyes, raw,
+    eventually, eyes, live, raw,
 };
 
 #[test]
@@ -83,10 +83,19 @@ fn a_new_token_counts_at_once_and_a_revoked_one_no_more() {
     let row = table.lines().find(|l| l.contains("kiosk-7")).unwrap_or_else(|| panic!("not in the list: {table}"));
     assert!(!table.contains(client.token.as_deref().unwrap()), "the list shows a token");
     let id = row.split_whitespace().next().expect("a row begins with the id").to_owned();
+    let seen = live::sse(&client, None);
+    let first = client.submit(&client.photo(&eyes::plain(77, 64, 64)));
+    seen.wait_kind(&first, "submitted", SOON);
     let out = daemon.cli(&["token", "revoke", &id]);
     assert!(out.status.success(), "{}", text(&out));
     eventually("the revoked token is refused", SOON, || (client.get("/photos").status == 401).then_some(()));
     daemon.client().get("/photos").expect(200);
+    // What was open before sees nothing more, either.
+    let admin = daemon.client();
+    let own = admin.get("/photos").expect(200).json()["items"][0]["id"].as_str().unwrap().to_owned();
+    let later = admin.submit(&own);
+    admin.finished(&later);
+    assert!(seen.of_job(&later).is_empty(), "a revoked token hears of jobs");
     assert!(!daemon.cli(&["token", "revoke", &id]).status.success(), "there is nothing left to revoke");
     for (owner, scope) in [("Anna", "kiosk"), ("a b", "kiosk"), ("", "kiosk"), ("../x", "kiosk"), ("anna", "king")] {
         let out = daemon.cli(&["token", "create", "--owner", owner, "--scope", scope]);

@@ -44,7 +44,7 @@ fn what_is_no_photo_is_refused_at_the_door_and_leaves_nothing() {
     refused(&daemon, "image/jpeg", b"This is a letter, not a photo.\n".repeat(20), &[415], "unsupported_image");
     refused(&daemon, "image/png", vec![0; 4096], &[415], "unsupported_image");
     refused(&daemon, "image/jpeg", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), &[415], "unsupported_image");
-    refused(&daemon, "image/gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), &[415], "unsupported_media_type");
+    refused(&daemon, "image/gif", b"GIF89a\x01\0\x01\0\0\0\0;".to_vec(), &[415], "unsupported_image");
     refused(&daemon, "image/jpeg", photo[..photo.len() / 2].to_vec(), &[422], "image_truncated");
     refused(&daemon, "image/jpeg", photo[..3].to_vec(), &[415, 422], "");
     refused(&daemon, "image/jpeg", photo[..200].to_vec(), &[422], "");

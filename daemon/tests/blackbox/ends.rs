@@ -31,9 +31,12 @@ fn cancelled_in(client: &Client, eye: &[u8], step: &str) -> String {
     for number in 0..TRIES {
         let job = client.submit(&client.photo(&eyes::numbered(eye, number)));
         if seen_in(client, &job, step) {
+            let shown = client.job(&job)["progress"].as_u64();
             let answer = client.post(&format!("/processing/jobs/{job}/cancel"), json!({}));
             if answer.status == 200 {
-                assert_eq!(answer.json()["status"], "cancelled");
+                let end = answer.json();
+                assert_eq!(end["status"], "cancelled");
+                assert!(end["progress"].as_u64() >= shown, "progress fell from {shown:?}: {end:#}");
                 return job;
             }
             answer.refused(409); // it had just ended
@@ -96,8 +99,16 @@ fn a_job_above_its_time_limit_is_retried_once_and_then_fails_and_leaves_nothing_
     );
     let client = daemon.client();
     let job = client.submit(&client.photo(&eyes::eye(94, "4000x3000").bytes));
-    let end = client.finished(&job);
+    let mut last = (0, 0);
+    let end = eventually("the job ends", JOB, || {
+        let job = client.job(&job);
+        let now = (job["attempt"].as_u64()?, job["progress"].as_u64()?);
+        assert!(now >= last, "within an attempt progress fell from {last:?}: {job:#}");
+        last = now;
+        (job["status"] == "failed").then_some(job)
+    });
     assert_eq!((&end["status"], &end["error_code"]), (&json!("failed"), &json!("job_timeout")), "{end:#}");
+    assert!(end["step_ms"]["load"].as_u64() > Some(0) && end["processing_time_ms"].as_u64() > Some(0), "it did work: {end:#}");
     assert_eq!((&end["transient_retries"], &end["attempt"], &end["retryable"]), (&json!(1), &json!(2), &json!(true)), "{end:#}");
     left_nothing(&daemon, &job);
 }

@@ -152,3 +152,36 @@ fn keys_are_one_to_255_characters() {
     client.post_keyed("/processing/submit", &"x".repeat(255), json!({"photo_id": photo})).expect(202);
     assert_eq!(client.total_jobs(), 1);
 }
+
+#[test]
+fn a_replay_is_answered_after_the_photo_was_deleted_and_a_new_request_is_not() {
+    let daemon = Daemon::start("");
+    let client = daemon.client_of("anna", "kiosk");
+    let photo = client.photo(&eyes::plain(191, 64, 64));
+    let (one, many) = (json!({"photo_id": photo}), json!({"photo_ids": [photo]}));
+    let job = client.post_keyed("/processing/submit", "one", one.clone()).expect(202).id();
+    let batch = client.post_keyed("/processing/batch", "many", many.clone()).expect(202).json();
+    client.finished(&job);
+    client.finished(batch["jobs"][0]["id"].as_str().unwrap());
+    client.delete(&format!("/photos/{photo}")).expect(204);
+    assert_eq!(client.post_keyed("/processing/submit", "one", one.clone()).expect(202).id(), job);
+    assert_eq!(client.post_keyed("/processing/batch", "many", many).expect(202).json()["jobs"][0]["id"], batch["jobs"][0]["id"]);
+    client.post_keyed("/processing/submit", "two", one.clone()).refused(404);
+    // A key opens nobody else's photos.
+    let other = daemon.client_of("ben", "kiosk");
+    let theirs = daemon.client_of("carl", "kiosk").photo(&eyes::plain(192, 64, 64));
+    other.post_keyed("/processing/submit", "one", one).refused(404);
+    other.post_keyed("/processing/submit", "three", json!({"photo_id": theirs})).refused(404);
+}
+
+#[test]
+fn an_upload_that_is_sent_again_has_the_status_that_it_had() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let bytes = eyes::plain(193, 64, 64);
+    let send = |key: &str| {
+        let request = client.request(Method::POST, "/photos").header("content-type", "image/jpeg").header("Idempotency-Key", key);
+        client.send(request.body(bytes.clone())).status
+    };
+    assert_eq!([send("new"), send("new"), send("known"), send("known"), send("new")], [201, 201, 200, 200, 201]);
+}

@@ -94,3 +94,14 @@ fn an_idle_daemon_ends_within_the_stated_time_with_broker_and_clients_that_hold_
     assert!(daemon.stop_within(STATED).success());
     broker.wait_retained("irisd/box-1/status", "stopped", SOON);
 }
+
+#[test]
+fn asked_to_end_in_the_moment_in_which_it_is_there_it_ends_cleanly() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT, rustix::process::Signal::HUP] {
+        let mut daemon = Daemon::start("");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(daemon.pid()).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert_eq!(daemon.ended(STATED).code(), Some(0), "{signal:?}");
+        assert!(!daemon.state.join("endpoint").exists(), "{signal:?}");
+    }
+}

@@ -178,7 +178,7 @@ fn try_one(name: &str, bytes: &[u8], pipeline: &Pipeline, open: bool, plan: &Pla
             tally.unreadable.fetch_add(1, Ordering::Relaxed);
             None
         }
-        Ok(Err(Ended::Stopped)) => Some("it was stopped, and nobody stopped it".to_owned()),
+        Ok(Err(Ended::Stopped(_))) => Some("it was stopped, and nobody stopped it".to_owned()),
     };
     let wrong = wrong.or_else(|| (begin.elapsed() > LONGEST).then(|| format!("it took {:?}", begin.elapsed())));
     if let Some(wrong) = wrong {

@@ -129,6 +129,12 @@ impl Feed {
 
     /// The next thing to tell; None: the feed has ended (the daemon stops, the token was revoked, the store is gone).
     pub async fn next(&mut self) -> Option<Item> {
+        let item = self.upcoming().await?;
+        // Asked for each: a token that was revoked sees nothing more.
+        self.api.door.still_admits(&self.caller).then_some(item)
+    }
+
+    async fn upcoming(&mut self) -> Option<Item> {
         loop {
             if std::mem::take(&mut self.reset) {
                 return Some(Item::Reset(self.last));
@@ -155,12 +161,7 @@ impl Feed {
                     Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
                     Err(broadcast::error::RecvError::Closed) => return None,
                 },
-                _ = self.alive.tick() => {
-                    if !self.api.door.still_admits(&self.caller) {
-                        return None;
-                    }
-                    return Some(Item::Alive);
-                }
+                _ = self.alive.tick() => return Some(Item::Alive),
             }
         }
     }
