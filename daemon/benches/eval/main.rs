@@ -42,7 +42,7 @@ use irisd::{
 
 /// Eyes that a kiosk would see; other prefixes are near-infrared, or exposed wrongly on purpose.
 const GOOD: [&str; 5] = ["ir", "ut", "mc", "p3", "sc"];
-/// Below it a photo is no_iris, or of low confidence: the pipeline's defaults, for the segmenters that run without it.
+/// Below it a photo is iris_too_small, or of low confidence: the pipeline's defaults, for the segmenters that run without it.
 fn least() -> (f64, f64) {
     let config = Config::default();
     (config.segment.min_coverage, config.quality.min_confidence)
@@ -176,7 +176,7 @@ fn outcome(found: Option<(Gray, Ellipse, f64)>, start: Instant) -> Outcome {
     let Some((mask, limbus, confidence)) = found else { return Outcome { refused: Some("no_iris".into()), ms, ..Outcome::default() } };
     let (coverage_wanted, confidence_wanted) = least();
     let refused = match () {
-        () if mask::coverage(&mask) < coverage_wanted => Some("no_iris".to_owned()),
+        () if mask::coverage(&mask) < coverage_wanted => Some("iris_too_small".to_owned()),
         () if confidence < confidence_wanted => Some("low_confidence".to_owned()),
         () => None,
     };

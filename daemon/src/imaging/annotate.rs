@@ -13,6 +13,7 @@ use std::f64::consts::{PI, TAU};
 
 use super::{
     geometry::{self, Point, circle},
+    mask,
     quality::{Seen, Thresholds, is_burnt},
     raster::{Gray, Rgb},
     resize,
@@ -76,16 +77,13 @@ fn found(sheet: &mut Sheet, seen: &Seen<'_>, refusal: &Refusal<'_>, scale: f64) 
     let mut rim = FOUND;
     let mut pupil_rim = FOUND;
     match refusal.code {
-        Code::NoIris => {
-            rim = WRONG;
-            let wanted = refusal.min_coverage * seen.photo.width as f64 * seen.photo.height as f64;
-            sheet.ellipse(&around((wanted / PI).sqrt() * scale), WANTED);
+        Code::NoIris | Code::IrisTooSmall => {
+            rim = if refusal.code == Code::NoIris { UNSURE } else { WRONG };
+            // As large as it would have to be with as much of it in sight as now.
+            let by_share = radius / scale * (refusal.min_coverage / mask::coverage(seen.mask).max(1e-6)).sqrt();
+            sheet.ellipse(&around(by_share.max(t.min_iris_diameter / 2.0) * scale), WANTED);
         }
         Code::LowConfidence => (rim, pupil_rim) = (UNSURE, UNSURE),
-        Code::IrisTooSmall => {
-            rim = WRONG;
-            sheet.ellipse(&around(t.min_iris_diameter / 2.0 * scale), WANTED);
-        }
         Code::IrisCovered => sheet.tint(|x, y| {
             let hidden = mask.px(x, y) < 128 && geometry::contains(&limbus, x as f64 + 0.5, y as f64 + 0.5);
             if hidden && (x + y) % HATCH.0 < HATCH.1 { 1.0 } else { 0.0 }

@@ -180,7 +180,9 @@ fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: V
     if !covered.pass {
         let detail =
             format!("the iris mask covers {:.1} % of the photo, {:.1} % are wanted", 100.0 * coverage, 100.0 * settings.min_coverage);
-        faults.insert(0, Fault::new(Code::NoIris, detail));
+        // Something that is hardly an eye is not asked to come closer.
+        let certain = faults.iter().all(|f| f.code != Code::LowConfidence);
+        faults.insert(0, Fault::new(if certain { Code::IrisTooSmall } else { Code::NoIris }, detail));
         quality.verdict = quality::Verdict::Fail;
     }
     quality.metrics.insert("coverage".into(), covered);
