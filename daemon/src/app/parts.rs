@@ -31,23 +31,25 @@ use crate::{
 const UNKNOWN_MEMORY: u64 = 4 << 30;
 
 /// The models of this device, for a command. A library that cannot be loaded is a fact for `status`, not an error: the classical stages
-/// work.
+/// work. It is loaded when a network is asked for.
 pub fn engine(config: &Config) -> anyhow::Result<Engine> {
     models(config, Builds::Never)
 }
 
-/// The same for the daemon, which builds the engines that are not there.
+/// The same for the daemon, which builds the engines that are not there, and says at its start what it runs on.
 pub fn building_engine(config: &Config) -> anyhow::Result<Engine> {
-    models(config, Builds::InBackground)
+    let engine = models(config, Builds::InBackground)?;
+    let _ = engine.runtime(); // loaded now, and not while somebody waits for a photo
+    Ok(engine)
 }
 
 fn models(config: &Config, builds: Builds) -> anyhow::Result<Engine> {
     let manifest = Manifest::load(&config.paths.state, &config.paths.weights).context("the manifest of the networks")?;
     let options = OrtOptions { library: config.paths.onnxruntime.clone(), threads: config.inference.threads };
-    let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>);
-    if let Err(e) = &runtime {
-        tracing::warn!(reason = %e, "no networks: the classical stages do the work");
-    }
+    let open = || {
+        let runtime = OrtRuntime::open(options).map(|r| Arc::new(r) as Arc<dyn ModelRuntime>);
+        runtime.inspect_err(|e| tracing::warn!(reason = %e, "no networks: the classical stages do the work"))
+    };
     let c = &config.inference;
     let options = Options {
         providers: c.providers.clone(),
@@ -58,7 +60,7 @@ fn models(config: &Config, builds: Builds) -> anyhow::Result<Engine> {
         free: memory_free,
         memory: c.memory.parse::<Bytes>().ok().map(|b| b.0),
     };
-    Ok(Engine::new(manifest, runtime, options))
+    Ok(Engine::opening(manifest, open, options))
 }
 
 /// `<state>/engines`. None where there is no state folder or it is somebody else's (root's `irisd doctor`): an engine that root left there

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use self::lab::{CHUNK, Lab, LightnessBins};
 use super::{
+    cores,
     raster::{Gray, Rgb},
     wide::wide,
 };
@@ -38,9 +39,11 @@ pub fn clahe_lab(rgb: &mut Rgb, clip: f32, grid: usize) {
     let curves = tiles.curves(clip, |y, xs, counts| bins.count(&rgb.row(y)[xs.start * 3..xs.end * 3], counts));
     let columns = tiles.columns.all_between();
     let width = rgb.width;
-    rgb.data.par_chunks_exact_mut(width * 3).enumerate().for_each_init(
+    cores::pieces(
+        &mut rgb.data,
+        width * 3,
         || (vec![[0.0; BINS]; tiles.columns.tiles], Box::<Lab>::default()),
-        |(row_curves, lab), (y, row)| {
+        |(row_curves, lab), y, row| {
             tiles.blend_down(&curves, y, row_curves);
             for (chunk, columns) in row.chunks_mut(CHUNK * 3).zip(columns.chunks(CHUNK)) {
                 lab.read(chunk);
@@ -63,9 +66,11 @@ pub fn clahe_gray(gray: &mut Gray, clip: f32, grid: usize) {
     let curves = tiles.curves(clip, |y, xs, counts| count_levels(&gray.row(y)[xs], counts));
     let gaps = tiles.columns.gaps();
     let width = gray.width;
-    gray.data.par_chunks_exact_mut(width).enumerate().for_each_init(
+    cores::pieces(
+        &mut gray.data,
+        width,
         || (vec![[0.0; BINS]; tiles.columns.tiles], vec![[Step::default(); BINS]; tiles.columns.tiles]),
-        |(row_curves, steps), (y, row)| {
+        |(row_curves, steps), y, row| {
             tiles.blend_down(&curves, y, row_curves);
             for (i, steps) in steps.iter_mut().enumerate() {
                 into_steps(&row_curves[i], &row_curves[(i + 1).min(tiles.columns.tiles - 1)], steps);

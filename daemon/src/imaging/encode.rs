@@ -22,8 +22,9 @@ pub use self::jpeg::{Chroma, JPEG_MAX_SIDE, jpeg};
 pub const FULL_CHROMA_FROM: u8 = 90;
 /// Rows gathered before they go through the PNG's deflate and out, bytes.
 const PNG_BUFFER_BYTES: usize = 64 << 10;
-/// Rows of a PNG made at a time: enough work for every core.
+/// Rows of a PNG that are made at a time, at least, and bytes of them: enough work for every core.
 const PNG_ROWS: usize = 64;
+const PNG_ROWS_BYTES: usize = 256 << 10;
 
 /// A whole RGB picture as rows.
 pub struct RgbRows<'a> {
@@ -153,8 +154,9 @@ fn png_rows(rows: &mut dyn Rows, out: impl Write) -> io::Result<()> {
     encoder.set_filter(png::Filter::Up);
     let mut writer = encoder.write_header()?;
     let mut stream = writer.stream_writer_with_size(PNG_BUFFER_BYTES)?;
-    let mut some = vec![0; PNG_ROWS.min(height) * width * rows.channels()];
-    let mut left = height * width * rows.channels();
+    let row = width * rows.channels();
+    let mut some = vec![0; PNG_ROWS.max(PNG_ROWS_BYTES / row).min(height) * row];
+    let mut left = height * row;
     while left > 0 {
         let now = left.min(some.len());
         rows.next_rows(&mut some[..now]);

@@ -53,6 +53,23 @@ impl Frame {
     pub fn contains(&self, x: f64, y: f64) -> bool {
         self.rho2(x, y) <= 1.0
     }
+
+    /// The columns of row `y` of a picture whose px centres lie within `rho`, of the first `width`: the two ends of a row cost no more than
+    /// two px. A centre right on the edge may fall to either side.
+    pub fn span(&self, y: usize, rho: f64, width: usize) -> std::ops::Range<usize> {
+        // a dx² + 2 b dx + c = 0, c from dy alone.
+        let dy = y as f64 + 0.5 - self.cy;
+        let a = self.u.0 * self.u.0 + self.v.0 * self.v.0;
+        let b = (self.u.0 * self.u.1 + self.v.0 * self.v.1) * dy;
+        let c = (self.u.1 * self.u.1 + self.v.1 * self.v.1) * dy * dy - rho * rho;
+        let root = (b * b - a * c).sqrt();
+        if root.is_nan() {
+            return 0..0;
+        }
+        let at = |dx: f64| (self.cx + dx / a - 0.5).clamp(-1.0, width as f64);
+        let (from, to) = (at(-b - root).ceil().max(0.0) as usize, (at(root - b).floor() + 1.0).max(0.0) as usize);
+        from..to.min(width).max(from)
+    }
 }
 
 /// (x, y) in the ellipse's own frame: along rx, along ry.
@@ -314,6 +331,22 @@ mod tests {
             let ((x, y), b) = (point(&e, t), bounds(&e));
             prop_assert!(x >= b.0 - 1e-9 && y >= b.1 - 1e-9 && x <= b.2 + 1e-9 && y <= b.3 + 1e-9);
             prop_assert!((rho(&e, x, y) - 1.0).abs() < 1e-9);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_span_holds_the_px_of_a_row_that_lie_inside_and_no_others(
+            cx in -20.0..80.0, cy in -20.0..60.0, rx in 0.5..40.0, ry in 0.5..40.0, angle_deg in -90.0..90.0, rho in 0.0..1.5,
+        ) {
+            let frame = Frame::new(&Ellipse { cx, cy, rx, ry, angle_deg });
+            for y in 0..48 {
+                let span = frame.span(y, rho, 64);
+                for x in 0..64 {
+                    let off = frame.rho2(x as f64 + 0.5, y as f64 + 0.5) - rho * rho;
+                    prop_assert!(off.abs() < 1e-9 || span.contains(&x) == (off < 0.0), "({x}, {y}): {off} {span:?}");
+                }
+            }
         }
     }
 

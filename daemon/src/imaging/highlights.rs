@@ -6,6 +6,8 @@
 //! Both follow the eye: in a pale grey iris the fibres themselves rise far above their median, so what counts is the rise in terms of the
 //! texture's own spread, and that is taken from its dark half, which no lamp touches.
 
+use std::ops::Range;
+
 use super::{
     geometry,
     mask::{self, Region},
@@ -54,7 +56,7 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
     for (i, rise) in rise.iter().enumerate().filter(|(i, _)| window.inside[*i]) {
-        let (rise, spread, white) = (*rise as f32, spread[usize::from(window.in_pupil[i])], window.white[i]);
+        let (rise, spread, white) = (f32::from(*rise), spread[usize::from(window.in_pupil[i])], window.white[i]);
         if rise >= FLARE_RISE.max(FLARE_SPREADS * spread) {
             flare.data[i] = 255;
             let stands_out = white >= CORE_LEVEL && rise >= CORE_RISE.max(CORE_SPREADS * spread);
@@ -96,29 +98,34 @@ impl Window {
         }
         let (width, height) = (x1 - x, y1 - y);
         let (limbus, pupil) = (geometry::Frame::new(limbus), pupil.map(geometry::Frame::new));
-        let mut w = Self { x, y, width, height, white: Vec::new(), inside: Vec::new(), in_pupil: Vec::new() };
+        let size = width * height;
+        let mut w = Self { x, y, width, height, white: Vec::with_capacity(size), inside: vec![false; size], in_pupil: vec![false; size] };
         for py in y..y1 {
-            for px in x..x1 {
-                let (fx, fy) = (px as f64 + 0.5, py as f64 + 0.5);
-                let [r, g, b] = photo.px(px, py);
-                w.white.push(r.min(g).min(b));
-                w.inside.push(mask.px(px, py) >= 128 && limbus.contains(fx, fy));
-                w.in_pupil.push(pupil.is_some_and(|p| p.contains(fx, fy)));
+            w.white.extend(photo.row(py)[x * 3..x1 * 3].chunks_exact(3).map(|px| px[0].min(px[1]).min(px[2])));
+            let at = (py - y) * width;
+            let within = |frame: &geometry::Frame| {
+                let span = frame.span(py, 1.0, x1);
+                span.start.max(x) - x..span.end.max(x) - x
+            };
+            let (iris, seen) = (within(&limbus), &mask.row(py)[x..x1]);
+            let inside = &mut w.inside[at..at + width];
+            inside[iris.clone()].iter_mut().zip(&seen[iris]).for_each(|(inside, seen)| *inside = *seen >= 128);
+            if let Some(pupil) = &pupil {
+                w.in_pupil[at..at + width][within(pupil)].fill(true);
             }
         }
         Some(w)
     }
 
-    /// How far each pixel's darkest channel lies above the median of its surroundings, iris and pupil each on their own (a lamp across
-    /// the pupil's edge must not make the iris beside it look bright). Medians on a grid of cells a third of the radius wide, each over
-    /// its 3 x 3 cells.
-    fn rise(&self, radius: f64) -> Vec<i32> {
+    /// How far each pixel's darkest channel lies above the median of its surroundings, levels; iris and pupil each on their own (a lamp
+    /// across the pupil's edge must not make the iris beside it look bright). Medians on a grid of cells a third of the radius wide, each
+    /// over its 3 x 3 cells.
+    fn rise(&self, radius: f64) -> Vec<i16> {
         let cell = ((radius / 3.0).round() as usize).max(4);
         let (cols, rows) = (self.width.div_ceil(cell), self.height.div_ceil(cell));
         let mut histograms = vec![[[0u32; 64]; 2]; cols * rows];
-        for i in 0..self.white.len() {
-            if self.inside[i] {
-                let c = (i / self.width / cell) * cols + (i % self.width) / cell;
+        for (c, stretch) in self.stretches(cell) {
+            for i in stretch.filter(|i| self.inside[*i]) {
                 histograms[c][usize::from(self.in_pupil[i])][usize::from(self.white[i] / 4)] += 1;
             }
         }
@@ -136,18 +143,26 @@ impl Window {
                 seen > half
             })
         };
-        let medians: Vec<[i32; 2]> =
-            (0..cols * rows).map(|c| [0, 1].map(|part| median(c % cols, c / cols, part).map_or(0, |bin| bin as i32 * 4 + 2))).collect();
-        (0..self.white.len())
-            .map(|i| {
-                let c = (i / self.width / cell) * cols + (i % self.width) / cell;
-                i32::from(self.white[i]) - medians[c][usize::from(self.in_pupil[i])]
-            })
-            .collect()
+        let medians: Vec<[i16; 2]> =
+            (0..cols * rows).map(|c| [0, 1].map(|part| median(c % cols, c / cols, part).map_or(0, |bin| bin as i16 * 4 + 2))).collect();
+        let mut rise = Vec::with_capacity(self.white.len());
+        for (c, stretch) in self.stretches(cell) {
+            let [iris, pupil] = medians[c];
+            let places = self.white[stretch.clone()].iter().zip(&self.in_pupil[stretch]);
+            rise.extend(places.map(|(white, in_pupil)| i16::from(*white) - if *in_pupil { pupil } else { iris }));
+        }
+        rise
+    }
+
+    /// All pixels in order, cut at the edges of cells of `cell` px: the cell's number, and which pixels.
+    fn stretches(&self, cell: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let (width, cols) = (self.width, self.width.div_ceil(cell));
+        (0..self.height)
+            .flat_map(move |y| (0..cols).map(move |c| (y / cell * cols + c, y * width + c * cell..y * width + ((c + 1) * cell).min(width))))
     }
 
     /// How far the dark tenth of the iris' and of the pupil's own texture lies below its median, levels.
-    fn spread(&self, rise: &[i32]) -> [f32; 2] {
+    fn spread(&self, rise: &[i16]) -> [f32; 2] {
         let mut histograms = [[0u32; 256]; 2];
         for (i, rise) in rise.iter().enumerate().filter(|(i, _)| self.inside[*i]) {
             histograms[usize::from(self.in_pupil[i])][(-rise).clamp(0, 255) as usize] += 1;
@@ -172,6 +187,7 @@ impl Window {
             runs: Vec<(usize, usize, usize)>,
         }
         let mut parts: Vec<Facts> = Vec::new();
+        let limbus = geometry::Frame::new(limbus);
         mask::each_component(flare, |number, y, x0, x1| {
             if number == parts.len() {
                 parts.push(Facts::default());
@@ -181,8 +197,8 @@ impl Window {
             part.area += x1 - x0;
             for x in x0..x1 {
                 part.core += usize::from(core.data[y * self.width + x] > 0);
-                let rho = geometry::rho(limbus, (self.x + x) as f64 + 0.5, (self.y + y) as f64 + 0.5);
-                part.rim += usize::from(rho > RIM);
+                let rho2 = limbus.rho2((self.x + x) as f64 + 0.5, (self.y + y) as f64 + 0.5);
+                part.rim += usize::from(rho2 > RIM * RIM);
             }
         });
         let smallest = (std::f64::consts::PI * radius * radius * MIN_AREA).max(2.0) as usize;

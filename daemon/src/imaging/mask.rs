@@ -5,7 +5,10 @@
 
 pub mod guided;
 
-use super::raster::{Gray, Plane};
+use super::{
+    raster::{Gray, Plane},
+    wide::wide,
+};
 use crate::{domain::report::Ellipse, imaging::geometry};
 
 /// A mask of a part of the photo: `gray`'s pixel (0, 0) is the photo's pixel (x, y).
@@ -135,7 +138,17 @@ pub fn each_component(mask: &Gray, mut each: impl FnMut(usize, usize, usize, usi
 }
 
 /// Keeps the largest component of the inside with its soft edge, fills its holes, clears the rest. Doing it twice changes nothing more.
+/// Work: that of the rectangle around what is not 0.
 pub fn clean(mask: &mut Gray) {
+    let Some((left, top, right, bottom)) = mask.bounds(1) else { return };
+    // With a rim of nothing, where there is room for one: a hole of the rectangle is then a hole of the picture.
+    let (x, y) = (left.saturating_sub(1), top.saturating_sub(1));
+    let mut part = mask.crop(x, y, (right + 1).min(mask.width) - x, (bottom + 1).min(mask.height) - y);
+    clean_all(&mut part);
+    mask.paste(&part, x, y);
+}
+
+fn clean_all(mask: &mut Gray) {
     let (width, height) = (mask.width, mask.height);
     let runs = components(width, height, 0, |i| mask.data[i] >= 128);
     let size = sizes(&runs);
@@ -166,28 +179,28 @@ pub fn clean(mask: &mut Gray) {
     }
 }
 
-/// The largest value within `radius` px along rows and columns (a square window).
+/// The largest value within `radius` px along rows and columns (a square window). Work: that of the rectangle around what is not 0.
 pub fn dilate(gray: &Gray, radius: usize) -> Gray {
-    slide(gray, radius, |a, b| a > b)
+    let mut out = Gray::new(gray.width, gray.height);
+    let Some((left, top, right, bottom)) = gray.bounds(1) else { return out };
+    let (x, y) = (left.saturating_sub(radius), top.saturating_sub(radius));
+    let part = gray.crop(x, y, (right + radius).min(gray.width) - x, (bottom + radius).min(gray.height) - y);
+    out.paste(&slide(&part, radius, largest), x, y);
+    out
 }
 
 /// The smallest value within `radius` px along rows and columns (a square window).
 pub fn erode(gray: &Gray, radius: usize) -> Gray {
-    slide(gray, radius, |a, b| a < b)
+    slide(gray, radius, smallest)
 }
 
 /// Separable running extremum by doubling: spans of 1, 2, 4, ... px merged with themselves, so the work grows with the logarithm of the
 /// radius (a flare's reach on a 12 MP iris is 120 px). The edge's value beyond the edge, which is in every window that hangs over.
-fn slide(gray: &Gray, radius: usize, wins: impl Fn(u8, u8) -> bool) -> Gray {
+fn slide(gray: &Gray, radius: usize, merge: fn(&mut [u8], &[u8])) -> Gray {
     let (width, height) = (gray.width, gray.height);
     if width == 0 || height == 0 || radius == 0 {
         return gray.clone();
     }
-    let merge = |into: &mut [u8], from: &[u8]| {
-        for (a, b) in into.iter_mut().zip(from) {
-            *a = if wins(*b, *a) { *b } else { *a };
-        }
-    };
     let window = 2 * radius + 1;
     let mut shifts = Vec::new();
     let mut span = 1;
@@ -224,19 +237,36 @@ fn slide(gray: &Gray, radius: usize, wins: impl Fn(u8, u8) -> bool) -> Gray {
     Gray { width, height, data: tall }
 }
 
+wide! {
+    fn largest(into: &mut [u8], from: &[u8]) {
+        for (a, b) in into.iter_mut().zip(from) {
+            *a = (*a).max(*b);
+        }
+    }
+}
+
+wide! {
+    fn smallest(into: &mut [u8], from: &[u8]) {
+        for (a, b) in into.iter_mut().zip(from) {
+            *a = (*a).min(*b);
+        }
+    }
+}
+
 /// A filled ellipse on a picture of `width` x `height` px, with an anti-aliased edge.
 pub fn ellipse(width: usize, height: usize, e: &Ellipse) -> Gray {
     let mut out = Gray::new(width, height);
-    let (x0, y0, x1, y1) = geometry::bounds(e);
-    let span = |lo: f64, hi: f64, n: usize| ((lo - EDGE).max(0.0) as usize).min(n)..((hi + EDGE).ceil().max(0.0) as usize).min(n);
+    let (_, y0, _, y1) = geometry::bounds(e);
     let frame = geometry::Frame::new(e);
-    // Only a band around the edge needs the distance: within this share of the radius all is inside for sure.
-    let sure = (1.0 - 2.0 * EDGE / e.rx.min(e.ry).max(1e-9)).max(0.0).powi(2);
-    for y in span(y0, y1, height) {
-        for x in span(x0, x1, width) {
-            let (fx, fy) = (x as f64 + 0.5, y as f64 + 0.5);
-            let inside = frame.rho2(fx, fy) < sure;
-            out.data[y * width + x] = if inside { 255 } else { soft(-geometry::signed_distance(e, fx, fy)) };
+    // Only a band around the edge needs the distance: two edges' width within it all is inside for sure, and beyond it nothing is.
+    let band = 2.0 * EDGE / e.rx.min(e.ry).max(1e-9);
+    for y in ((y0 - EDGE).max(0.0) as usize).min(height)..((y1 + EDGE).ceil().max(0.0) as usize).min(height) {
+        let (all, sure) = (frame.span(y, 1.0 + band, width), if band < 1.0 { frame.span(y, 1.0 - band, width) } else { 0..0 });
+        let row = &mut out.data[y * width..][..width];
+        row[sure.clone()].fill(255);
+        let (before, behind) = if sure.is_empty() { (all, 0..0) } else { (all.start..sure.start, sure.end..all.end) };
+        for x in before.chain(behind) {
+            row[x] = soft(-geometry::signed_distance(e, x as f64 + 0.5, y as f64 + 0.5));
         }
     }
     out

@@ -2,6 +2,7 @@
 
 pub mod annotate;
 pub mod clahe;
+pub(crate) mod cores;
 pub mod decode;
 pub mod detail;
 pub mod encode;

@@ -21,7 +21,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{Arc, LazyLock, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -132,9 +132,13 @@ pub struct Engine {
     stop: RunStop,
 }
 
+/// The library, or why there is none.
+type Opened = Result<Arc<dyn ModelRuntime>, ModelError>;
+
 struct Inner {
     manifest: Manifest,
-    runtime: Result<Arc<dyn ModelRuntime>, ModelError>,
+    /// Opened by whoever asks first: tens of milliseconds that a photo without networks need not pay for.
+    runtime: LazyLock<Opened, Box<dyn FnOnce() -> Opened + Send>>,
     options: Options,
     slots: BTreeMap<String, Slot>,
 }
@@ -142,6 +146,16 @@ struct Inner {
 impl Engine {
     /// `runtime`: the library, or why there is none.
     pub fn new(manifest: Manifest, runtime: Result<Arc<dyn ModelRuntime>, ModelError>, options: Options) -> Self {
+        Self::opening(manifest, || runtime, options)
+    }
+
+    /// With a library that `open` brings when it is first needed, once.
+    pub fn opening(
+        manifest: Manifest,
+        open: impl FnOnce() -> Result<Arc<dyn ModelRuntime>, ModelError> + Send + 'static,
+        options: Options,
+    ) -> Self {
+        let runtime = LazyLock::new(Box::new(open) as Box<dyn FnOnce() -> Opened + Send>);
         let slots = manifest.models().iter().map(|row| (row.name.clone(), Slot::new(row.clone()))).collect();
         let idle = options.idle_unload;
         let inner = Arc::new(Inner { manifest, runtime, options, slots });
@@ -176,10 +190,12 @@ impl Engine {
 
     /// Whether a network of this role could be loaded: its file lies there, and there is a runtime.
     pub fn installed(&self, role: Role) -> Vec<&ModelRow> {
-        if self.inner.runtime.is_err() {
-            return Vec::new();
+        let mut there: Vec<_> =
+            self.inner.manifest.models().iter().filter(|m| m.role == role && self.inner.manifest.locate(m).is_some()).collect();
+        if !there.is_empty() && self.inner.runtime.is_err() {
+            there.clear();
         }
-        self.inner.manifest.models().iter().filter(|m| m.role == role && self.inner.manifest.locate(m).is_some()).collect()
+        there
     }
 
     /// Loads the network if need be and runs it. Input and output have the manifest's shapes, row-major.

@@ -260,6 +260,21 @@ fn an_output_of_another_shape_than_the_manifest_states_is_a_mismatch_that_names_
 }
 
 #[test]
+fn the_library_is_opened_once_and_only_when_a_network_that_lies_here_is_asked_for() {
+    let (opened, device) = (Arc::new(AtomicUsize::new(0)), Arc::new(Device::default()));
+    let (count, times) = (Arc::clone(&opened), || opened.load(Ordering::SeqCst));
+    let open = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(device as Arc<dyn ModelRuntime>)
+    };
+    let engine = Engine::opening(manifest(), open, Options::default());
+    assert!(engine.spec("iris").is_ok() && engine.installed(Role::Reflections).is_empty() && !engine.status().is_empty());
+    assert_eq!(times(), 0);
+    assert!(engine.run("iris", &picture()).is_ok() && engine.runtime().is_ok());
+    assert_eq!(times(), 1);
+}
+
+#[test]
 fn without_a_runtime_the_reason_is_said_and_nothing_counts_as_installed() {
     let why = ModelError { code: Code::RuntimeMissing, detail: "no libonnxruntime.so".into() };
     let engine = Engine::new(manifest(), Err(why), Options::default());

@@ -22,7 +22,7 @@ use crate::{
         clahe, detail,
         encode::{self, Chroma},
         geometry,
-        raster::{Gray, Rgb, Rows},
+        raster::{Rgb, Rows},
         resize::{self, Lanczos},
     },
     inference::{
@@ -59,8 +59,7 @@ pub fn run(photo: Rgb, eye: &Eye, settings: &Settings, engine: &Engine, folder: 
         Scope::Iris => around(eye, photo.width, photo.height),
         Scope::Photo => Rect { x: 0, y: 0, width: photo.width as u32, height: photo.height as u32 },
     };
-    let part = photo.crop(crop.x as usize, crop.y as usize, crop.width as usize, crop.height as usize);
-    drop(photo); // tens of megabytes that nobody needs from here on
+    let part = photo.into_part(crop.x as usize, crop.y as usize, crop.width as usize, crop.height as usize);
     let (scale, mut reasons) = fitting(crop, settings.scale)?;
     steps.at(0.05)?;
     if let Some(row) = network {
@@ -193,7 +192,7 @@ fn tile(row: &ModelRow, runs_on: &RunsOn, wanted: usize, engine: &Engine) -> Res
 
 /// The bounding box of limbus and mask with a margin, inside the photo; the whole photo where there is no mask.
 fn around(eye: &Eye, width: usize, height: usize) -> Rect {
-    let Some((mx0, my0, mx1, my1)) = bounds(&eye.mask) else {
+    let Some((mx0, my0, mx1, my1)) = eye.mask.bounds(128) else {
         return Rect { x: 0, y: 0, width: width as u32, height: height as u32 };
     };
     let margin = MARGIN * geometry::radius(&eye.iris.limbus);
@@ -202,19 +201,6 @@ fn around(eye: &Eye, width: usize, height: usize) -> Rect {
     let high = |a: f64, b: usize, end: usize| ((a.max(b as f64) + margin).ceil() as u32).min(end as u32);
     let (x, y) = (low(x0, mx0), low(y0, my0));
     Rect { x, y, width: high(x1, mx1, width) - x, height: high(y1, my1, height) - y }
-}
-
-/// (left, top, right, bottom) of a mask's inside, px.
-fn bounds(mask: &Gray) -> Option<(usize, usize, usize, usize)> {
-    let inside = |y: usize| mask.row(y).iter().any(|v| *v >= 128);
-    let top = (0..mask.height).find(|y| inside(*y))?;
-    let bottom = (top..mask.height).rev().find(|y| inside(*y))? + 1;
-    let columns = (top..bottom).filter_map(|y| {
-        let row = mask.row(y);
-        Some((row.iter().position(|v| *v >= 128)?, row.iter().rposition(|v| *v >= 128)? + 1))
-    });
-    let (left, right) = columns.fold((mask.width, 0), |(l, r), (a, b)| (l.min(a), r.max(b)));
-    Some((left, top, right, bottom))
 }
 
 /// The largest whole factor up to the wanted one whose result a JPEG can hold, and what to say if it is another.

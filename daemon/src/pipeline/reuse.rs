@@ -1,7 +1,7 @@
 //! An earlier result as the result of a new job: the same photo's bytes, through the same pipeline, cannot give other pixels.
 //!
 //! ```text
-//!   fingerprint: program version, settings, runtime, networks (sha256) --equal?--> original and files whole (sha256)? --> linked into <out>, new report
+//!   fingerprint: program version, settings, networks (sha256), runtime --equal?--> original and files whole (sha256)? --> linked into <out>, new report
 //!                                                                        no: the pipeline runs
 //! ```
 //!
@@ -23,7 +23,7 @@ use crate::{
         stage::{Stage, StepMs},
         transition::Outcome,
     },
-    inference::manifest::{Role, hash},
+    inference::manifest::hash,
 };
 
 /// A finished job's result on this device.
@@ -33,7 +33,8 @@ pub struct Earlier<'a> {
 }
 
 impl Pipeline {
-    /// What decides which pixels come out, as one hash: program version, settings, runtime library, and the networks that lie here.
+    /// What decides which pixels come out, as one hash: program version, settings, and, where the settings leave a step to networks, those
+    /// that lie here with the runtime library.
     pub fn fingerprint(&self) -> Sha256 {
         let mut hasher = Hasher::new();
         let mut add = |part: String| {
@@ -42,10 +43,11 @@ impl Pipeline {
         };
         add(env!("CARGO_PKG_VERSION").to_owned());
         add(format!("{:?}", self.settings));
-        add(format!("{:?}", self.engine.runtime()));
-        for role in [Role::Segmentation, Role::Reflections, Role::Enhancement] {
-            self.engine.installed(role).into_iter().for_each(|row| add(format!("{row:?}")));
+        let networks: Vec<_> = self.settings.roles().into_iter().flat_map(|role| self.engine.installed(role)).collect();
+        if !networks.is_empty() {
+            add(format!("{:?}", self.engine.runtime()));
         }
+        networks.into_iter().for_each(|row| add(format!("{row:?}")));
         Sha256(hasher.finalize().into())
     }
 

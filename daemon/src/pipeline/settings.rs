@@ -3,6 +3,7 @@
 use crate::{
     config::{Config, QualityMode, Scope},
     imaging::{decode::Limits, quality::Thresholds},
+    inference::manifest::Role,
 };
 
 /// Plain values, copied once at start.
@@ -67,5 +68,15 @@ impl Settings {
             detail: config.enhance.detail,
             inference: (config.inference.providers.clone(), config.inference.precision.clone()),
         }
+    }
+
+    /// What a network may do. The other steps are done classically, whatever lies on the device.
+    pub fn roles(&self) -> Vec<Role> {
+        let asked = [
+            (Role::Segmentation, self.segment_model != "classical"),
+            (Role::Reflections, !matches!(self.reflections.as_str(), "classical" | "off")),
+            (Role::Enhancement, self.enhance_model != "lanczos"),
+        ];
+        asked.into_iter().filter_map(|(role, asked)| asked.then_some(role)).collect()
     }
 }

@@ -12,7 +12,7 @@
 
 use std::{
     fs::File,
-    io::Read,
+    io::{BufRead, BufReader, Read},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -171,9 +171,15 @@ fn is_a_library(file: &Path) -> bool {
 
 /// The version of a library, from its ELF symbol versions (`VERS_1.31.1`): ort asks the library for it, but does not hand it on.
 fn version_in(library: &Path) -> Option<String> {
-    const MARK: &[u8] = b"\0VERS_";
-    let bytes = std::fs::read(library).ok()?;
-    let at = bytes.windows(MARK.len()).position(|w| w == MARK)? + MARK.len();
-    let text = bytes[at..].iter().take_while(|b| b.is_ascii_digit() || **b == b'.').map(|b| char::from(*b)).collect::<String>();
-    (!text.is_empty()).then_some(text)
+    let mut names = BufReader::new(File::open(library).ok()?);
+    let mut name = Vec::new();
+    // Linkers put the names at the head of a library: tens of megabytes behind it are not read.
+    while names.read_until(0, &mut name).ok()? > 0 {
+        if let Some(version) = name.strip_prefix(b"VERS_") {
+            let text: String = version.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').map(|b| char::from(*b)).collect();
+            return (!text.is_empty()).then_some(text);
+        }
+        name.clear();
+    }
+    None
 }

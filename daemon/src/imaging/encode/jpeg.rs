@@ -1,7 +1,7 @@
 //! JPEG (ITU-T T.81, baseline, sequential), in strips of one row of MCUs over all cores.
 //!
 //! ```text
-//! Rows --16 rows a core--> planes --> DCT, quantised --> Huffman codes --> RSTn | strip | RSTn | strip ... --> writer
+//! Rows --16 rows a strip--> planes --> DCT, quantised --> Huffman codes --> RSTn | strip | RSTn | strip ... --> writer
 //!                          \---------- each strip on a core of its own ----------/
 //! ```
 //!
@@ -15,14 +15,15 @@ mod tables;
 
 use std::io::{self, Write};
 
-use rayon::prelude::*;
-
 use self::{
     block::Block,
     entropy::{Bits, Coder},
     planes::{Layout, Planes},
 };
-use super::{super::raster::Rows, invalid, srgb_profile};
+use super::{
+    super::{cores, raster::Rows},
+    invalid, srgb_profile,
+};
 #[cfg(target_arch = "x86_64")]
 use crate::imaging::wide;
 
@@ -31,12 +32,15 @@ pub use self::planes::Chroma;
 /// Largest side that a JPEG can say, px.
 pub const JPEG_MAX_SIDE: usize = u16::MAX as usize;
 
+/// Pixels that are asked for at a time, where one strip a core is less: handing work to the cores costs some 10 µs.
+const BATCH_BYTES: usize = 256 << 10;
+
 const SOI: u8 = 0xD8;
 const EOI: u8 = 0xD9;
 const RST0: u8 = 0xD0;
 
-/// Writes a JPEG with an sRGB profile (ICC.1, APP2) where it has colours. `quality`: 1..=100, libjpeg's scale. Memory: a strip a core.
-/// Errors: the writer's, or `InvalidInput` for a side of 0 or above [`JPEG_MAX_SIDE`].
+/// Writes a JPEG with an sRGB profile (ICC.1, APP2) where it has colours. `quality`: 1..=100, libjpeg's scale. Memory: a strip a core,
+/// or a megabyte. Errors: the writer's, or `InvalidInput` for a side of 0 or above [`JPEG_MAX_SIDE`].
 pub fn jpeg(rows: &mut dyn Rows, mut out: impl Write, quality: u8, chroma: Chroma) -> io::Result<()> {
     let (width, height, channels) = (rows.width(), rows.height(), rows.channels());
     let side = |px: usize| u16::try_from(px).ok().filter(|px| *px > 0);
@@ -49,8 +53,9 @@ pub fn jpeg(rows: &mut dyn Rows, mut out: impl Write, quality: u8, chroma: Chrom
 
     let strip_bytes = layout.mcu() * width * channels;
     let strips = height.div_ceil(layout.mcu());
-    let mut cores: Vec<Core> = (0..rayon::current_num_threads().min(strips)).map(|_| Core::default()).collect();
-    let mut pixels = vec![0; cores.len() * strip_bytes];
+    let at_once = rayon::current_num_threads().max(BATCH_BYTES / strip_bytes).min(strips);
+    let mut benches: Vec<Bench> = (0..at_once).map(|_| Bench::default()).collect();
+    let mut pixels = vec![0; at_once * strip_bytes];
     let mut left = height * width * channels;
     let mut written = 0;
     while left > 0 {
@@ -58,12 +63,14 @@ pub fn jpeg(rows: &mut dyn Rows, mut out: impl Write, quality: u8, chroma: Chrom
         let pixels = &mut pixels[..now];
         rows.next_rows(pixels);
         left -= now;
-        cores.par_iter_mut().zip(pixels.par_chunks(strip_bytes)).for_each(|(core, strip)| core.code(strip, &coding));
-        for core in &mut cores[..now.div_ceil(strip_bytes)] {
+        let benches = &mut benches[..now.div_ceil(strip_bytes)];
+        let strip = |number: usize| &pixels[number * strip_bytes..now.min((number + 1) * strip_bytes)];
+        cores::pieces(benches, 1, || (), |(), number, bench| bench[0].code(strip(number), &coding));
+        for bench in benches {
             if written > 0 {
                 out.write_all(&[0xFF, RST0 + ((written - 1) % 8) as u8])?;
             }
-            out.write_all(&core.coded)?;
+            out.write_all(&bench.coded)?;
             written += 1;
         }
     }
@@ -125,15 +132,15 @@ impl Coding {
     }
 }
 
-/// What one core needs for its strip; kept from strip to strip.
+/// What the coding of a strip needs; kept from strip to strip.
 #[derive(Default)]
-struct Core {
+struct Bench {
     planes: Planes,
     bits: Vec<u8>,
     coded: Vec<u8>,
 }
 
-impl Core {
+impl Bench {
     fn code(&mut self, pixels: &[u8], coding: &Coding) {
         self.planes.fill(pixels, coding.width, coding.layout);
         self.coded.clear();

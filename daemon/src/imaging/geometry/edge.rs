@@ -14,7 +14,7 @@ use std::f64::consts::TAU;
 use super::{Point, fit_ellipse, point, radius};
 use crate::{
     domain::report::Ellipse,
-    imaging::{raster::Rgb, resize},
+    imaging::{raster::Rgb, resize, wide::wide},
 };
 
 const RAYS: usize = 96;
@@ -114,16 +114,25 @@ fn centred(p: &Profile) -> (Profile, f64) {
     (c, c.iter().map(|v| v * v).sum::<f64>().sqrt())
 }
 
-/// Of norm 1, widths one after the other, each at all places.
-fn sigmoids() -> Vec<Profile> {
-    let places = (0..PLACES).map(place);
-    let pairs = WIDTHS.iter().flat_map(|w| places.clone().map(move |s| (*w, s)));
-    pairs
-        .map(|(w, s)| {
-            let (c, norm) = centred(&std::array::from_fn(|k| 1.0 / (1.0 + (-1.6 * (along(k) - s) / w).exp())));
-            c.map(|v| v / norm)
-        })
-        .collect()
+/// A value for each sigmoid: widths one after the other, each at all places.
+type Each = [f64; WIDTHS.len() * PLACES];
+
+/// Each sample of the sigmoids, which are of norm 1.
+fn sigmoids() -> [Each; SAMPLES] {
+    let profiles: [Profile; WIDTHS.len() * PLACES] = std::array::from_fn(|i| {
+        let (w, s) = (WIDTHS[i / PLACES], place(i % PLACES));
+        let (c, norm) = centred(&std::array::from_fn(|k| 1.0 / (1.0 + (-1.6 * (along(k) - s) / w).exp())));
+        c.map(|v| v / norm)
+    });
+    std::array::from_fn(|k| profiles.map(|profile| profile[k]))
+}
+
+wide! {
+    fn add_sample(alike: &mut Each, sigmoids: &Each, sample: f64) {
+        for (alike, sigmoid) in alike.iter_mut().zip(sigmoids) {
+            *alike += sigmoid * sample;
+        }
+    }
 }
 
 fn place(k: usize) -> f64 {
@@ -137,7 +146,7 @@ struct Seen {
     weight: f64,
 }
 
-fn once(square: &Square, e: &Ellipse, sigmoids: &[Profile], exposed: &impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
+fn once(square: &Square, e: &Ellipse, sigmoids: &[Each; SAMPLES], exposed: &impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
     let towards = |angle: f64, rho: f64| {
         let (x, y) = point(e, angle);
         (e.cx + (x - e.cx) * rho, e.cy + (y - e.cy) * rho)
@@ -149,10 +158,10 @@ fn once(square: &Square, e: &Ellipse, sigmoids: &[Profile], exposed: &impl Fn(f6
         if !open || !square.on_photo(towards(angle, 1.0 + REACH)) {
             continue;
         }
-        let fan = [-FAN, 0.0, FAN];
+        let fan = [-FAN, 0.0, FAN].map(|f| point(e, angle + f)).map(|(x, y)| (x - e.cx, y - e.cy));
         let sample = |i: usize| {
-            let at = fan.map(|f| towards(angle + f, 1.0 + along(i)));
-            at.iter().map(|(x, y)| square.at(*x, *y)).sum::<f64>() / 3.0
+            let rho = 1.0 + along(i);
+            fan.iter().map(|(dx, dy)| square.at(e.cx + dx * rho, e.cy + dy * rho)).sum::<f64>() / 3.0
         };
         seen.extend(crossing(&std::array::from_fn(sample), sigmoids).map(|(offset, weight)| Seen { angle, offset, weight }));
     }
@@ -165,9 +174,10 @@ fn once(square: &Square, e: &Ellipse, sigmoids: &[Profile], exposed: &impl Fn(f6
 }
 
 /// Offset and weight of the sigmoid that is most like the profile; a far one must be clearly more like it than a near one.
-fn crossing(profile: &Profile, sigmoids: &[Profile]) -> Option<(f64, f64)> {
+fn crossing(profile: &Profile, sigmoids: &[Each; SAMPLES]) -> Option<(f64, f64)> {
     let (profile, norm) = centred(profile);
-    let alike: Vec<f64> = sigmoids.iter().map(|s| s.iter().zip(&profile).map(|(a, b)| a * b).sum()).collect();
+    let mut alike: Each = [0.0; WIDTHS.len() * PLACES];
+    sigmoids.iter().zip(&profile).for_each(|(each, sample)| add_sample(&mut alike, each, *sample));
     let near = |i: usize| alike[i] * (1.0 - 0.5 * (place(i % PLACES) / FARTHEST).powi(2));
     let best = (0..alike.len()).max_by(|a, b| near(*a).total_cmp(&near(*b)))?;
     let at = best % PLACES;

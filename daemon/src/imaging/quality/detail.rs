@@ -82,11 +82,11 @@ impl Bands {
 
 /// Index, and place against the limbus' centre, of each visible px of iris and pupil, glare too.
 fn visible(patch: &Patch) -> impl Iterator<Item = (usize, (f64, f64))> {
-    let (side, reach) = (patch.side, patch.radius * REACH);
+    let (side, reach2) = (patch.side, (patch.radius * REACH).powi(2));
     let place = move |i: usize| ((i % side) as f64 + 0.5 - side as f64 / 2.0, (i / side) as f64 + 0.5 - side as f64 / 2.0);
     let shows = |k: &Kind| !matches!(k, Kind::Off | Kind::Around | Kind::Covered);
     let places = patch.kind.iter().enumerate().filter(move |(_, k)| shows(k)).map(move |(i, _)| (i, place(i)));
-    places.filter(move |(_, (dx, dy))| dx.hypot(*dy) < reach)
+    places.filter(move |(_, (dx, dy))| dx * dx + dy * dy < reach2)
 }
 
 fn gradient(band: &[f32], side: usize, i: usize) -> (f64, f64) {
@@ -137,20 +137,34 @@ impl Tensor {
 
 /// Box means over (2 radius + 1)², the edge's values beyond the edge.
 fn blur(data: &[f32], side: usize, radius: usize) -> Vec<f32> {
+    if side == 0 {
+        return Vec::new();
+    }
     let window = (2 * radius + 1) as f32;
-    let pass = |from: &[f32], step: usize, line: usize| {
-        let mut out = vec![0.0; from.len()];
-        for l in 0..side {
-            let at = |k: isize| from[l * line + k.clamp(0, side as isize - 1) as usize * step];
-            let mut sum: f32 = (-(radius as isize)..=radius as isize).map(at).sum();
-            for k in 0..side as isize {
-                out[l * line + k as usize * step] = sum / window;
-                sum += at(k + radius as isize + 1) - at(k - radius as isize);
-            }
+    let mut across = vec![0.0; data.len()];
+    let mut line = vec![0.0; side + 2 * radius + 1];
+    for (row, out) in data.chunks_exact(side).zip(across.chunks_exact_mut(side)) {
+        line[..radius].fill(row[0]);
+        line[radius..radius + side].copy_from_slice(row);
+        line[radius + side..].fill(row[side - 1]);
+        let mut sum: f32 = line[..2 * radius + 1].iter().sum();
+        for (k, out) in out.iter_mut().enumerate() {
+            *out = sum / window;
+            sum += line[k + 2 * radius + 1] - line[k];
         }
-        out
-    };
-    pass(&pass(data, 1, side), side, 1)
+    }
+    // Down: a sum a column, so that the loop runs along memory.
+    let row = |k: usize| &across[k.saturating_sub(radius).min(side - 1) * side..][..side];
+    let mut sums = vec![0.0; side];
+    for k in 0..2 * radius + 1 {
+        sums.iter_mut().zip(row(k)).for_each(|(sum, v)| *sum += v);
+    }
+    let mut out = Vec::with_capacity(data.len());
+    for k in 0..side {
+        out.extend(sums.iter().map(|sum| sum / window));
+        sums.iter_mut().zip(row(k + 2 * radius + 1)).zip(row(k)).for_each(|((sum, next), last)| *sum += next - last);
+    }
+    out
 }
 
 #[cfg(test)]

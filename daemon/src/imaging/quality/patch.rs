@@ -1,5 +1,7 @@
 //! The iris and a third of a radius around it, at a fixed scale.
 
+use std::sync::OnceLock;
+
 use super::Seen;
 use crate::{
     domain::report::Ellipse,
@@ -57,18 +59,15 @@ impl Patch {
             Self { side, kind: Vec::new(), rgb: Vec::new(), radius: radius / scale, limbus: *limbus, pupil: pupil.copied(), scale, corner };
         let (limbus, pupil) = (Frame::new(limbus), pupil.map(Frame::new));
         let steps = (scale.ceil() as usize).clamp(1, SAMPLES);
+        patch.kind.reserve(side * side);
         for y in 0..side {
             for x in 0..side {
                 let (cx, cy) = patch.on_photo(x, y);
                 let inside = cx >= 0.0 && cy >= 0.0 && cx < photo.width as f64 && cy < photo.height as f64;
-                if !inside {
-                    patch.kind.push(Kind::Off);
-                    patch.rgb.push([0.0; 3]);
-                    continue;
-                }
-                let at = cy as usize * photo.width + cx as usize;
+                let at = cy.max(0.0) as usize * photo.width + cx.max(0.0) as usize;
                 let in_pupil = pupil.is_some_and(|p| p.contains(cx, cy));
                 patch.kind.push(match () {
+                    () if !inside => Kind::Off,
                     () if !limbus.contains(cx, cy) => Kind::Around,
                     () if mask.data[at] < 128 => Kind::Covered,
                     () if glare.data[at] >= 128 && in_pupil => Kind::PupilGlare,
@@ -76,8 +75,11 @@ impl Patch {
                     () if in_pupil => Kind::Pupil,
                     () => Kind::Iris,
                 });
-                patch.rgb.push(mean(photo, cx - scale / 2.0, cy - scale / 2.0, scale / steps as f64, steps));
             }
+        }
+        patch.rgb = means(photo, corner, scale, side, steps);
+        for (rgb, _) in patch.rgb.iter_mut().zip(&patch.kind).filter(|(_, kind)| **kind == Kind::Off) {
+            *rgb = [0.0; 3];
         }
         patch
     }
@@ -123,26 +125,45 @@ impl Patch {
     }
 }
 
-/// Mean of `steps` x `steps` bilinear samples. Nearest ones would jitter by half a px, which counts as fine detail where there is none.
-fn mean(photo: &Rgb, left: f64, top: f64, step: f64, steps: usize) -> [f32; 3] {
-    let mut sum = [0.0; 3];
-    let place = |v: f64, n: usize| {
-        let v = (v - 0.5).clamp(0.0, (n - 1) as f64);
-        (v as usize, (v as usize + 1).min(n - 1), v.fract() as f32)
+/// A square of `side` x `side` px from `corner` on, each `scale` px of the photo wide: the mean of `steps` x `steps` bilinear samples.
+/// Nearest ones would jitter by half a px, which counts as fine detail where there is none.
+fn means(photo: &Rgb, corner: (f64, f64), scale: f64, side: usize, steps: usize) -> Vec<[f32; 3]> {
+    // The samples lie on a grid: where its lines fall is found once. The px before, the px behind, and the share of the latter.
+    let lines = |from: f64, n: usize| -> Vec<(usize, usize, f32)> {
+        let place = |i: usize| {
+            let at = from + ((i / steps) as f64 + ((i % steps) as f64 + 0.5) / steps as f64) * scale;
+            let at = (at - 0.5).clamp(0.0, (n - 1) as f64);
+            (at as usize, (at as usize + 1).min(n - 1), at.fract() as f32)
+        };
+        (0..side * steps).map(place).collect()
     };
-    for j in 0..steps {
-        let (y0, y1, fy) = place(top + (j as f64 + 0.5) * step, photo.height);
-        for i in 0..steps {
-            let (x0, x1, fx) = place(left + (i as f64 + 0.5) * step, photo.width);
-            let corners = [(x0, y0), (x1, y0), (x0, y1), (x1, y1)].map(|(x, y)| photo.px(x, y).map(f32::from));
-            for (c, sum) in sum.iter_mut().enumerate() {
-                let upper = corners[0][c] + (corners[1][c] - corners[0][c]) * fx;
-                let lower = corners[2][c] + (corners[3][c] - corners[2][c]) * fx;
-                *sum += upper + (lower - upper) * fy;
+    let (columns, rows) = (lines(corner.0, photo.width), lines(corner.1, photo.height));
+    let mut out = Vec::with_capacity(side * side);
+    let mut sums = vec![[0f32; 3]; side];
+    for rows in rows.chunks_exact(steps) {
+        sums.fill([0.0; 3]);
+        for (y0, y1, fy) in rows {
+            let (upper, lower) = (photo.row(*y0), photo.row(*y1));
+            for (sum, columns) in sums.iter_mut().zip(columns.chunks_exact(steps)) {
+                for (x0, x1, fx) in columns {
+                    let [a, b] = [x0, x1].map(|x| px_of(upper, *x));
+                    let [c, d] = [x0, x1].map(|x| px_of(lower, *x));
+                    for i in 0..3 {
+                        let (top, bottom) = (a[i] + (b[i] - a[i]) * fx, c[i] + (d[i] - c[i]) * fx);
+                        sum[i] += top + (bottom - top) * fy;
+                    }
+                }
             }
         }
+        out.extend(sums.iter().map(|sum| sum.map(|s| s / (steps * steps) as f32)));
     }
-    sum.map(|s| s / (steps * steps) as f32)
+    out
+}
+
+#[inline(always)]
+fn px_of(row: &[u8], x: usize) -> [f32; 3] {
+    let [r, g, b]: [u8; 3] = *row[x * 3..].first_chunk().expect("a px has three channels");
+    [f32::from(r), f32::from(g), f32::from(b)]
 }
 
 /// Two channels at the end of their scale: the colour and its texture are lost.
@@ -157,12 +178,26 @@ pub fn luma([r, g, b]: [f32; 3]) -> f32 {
 
 /// CIE 1976 L* of an sRGB colour (0..255 a channel), 0..100.
 fn lightness(rgb: [f32; 3]) -> f64 {
-    let linear = |v: f32| {
-        let v = f64::from(v) / 255.0;
-        if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
-    };
-    let y = 0.2126 * linear(rgb[0]) + 0.7152 * linear(rgb[1]) + 0.0722 * linear(rgb[2]);
-    if y <= 216.0 / 24389.0 { y * 24389.0 / 27.0 } else { 116.0 * y.cbrt() - 16.0 }
+    let [r, g, b] = rgb.map(linear);
+    let y = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    f64::from(if y <= 216.0 / 24389.0 { y * (24389.0 / 27.0) } else { 116.0 * y.cbrt() - 16.0 })
+}
+
+/// Entries of [`linear`]'s table for each of the 255 steps: between them a straight line is right to 1e-7.
+const FINER: usize = 8;
+
+/// Linear light (IEC 61966-2-1), 0..1, of a channel, 0..255.
+fn linear(v: f32) -> f32 {
+    static TABLE: OnceLock<[f32; 255 * FINER + 2]> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        std::array::from_fn(|i| {
+            let v = i as f64 / (255 * FINER) as f64;
+            (if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }) as f32
+        })
+    });
+    let place = v.clamp(0.0, 255.0) * FINER as f32;
+    let at = place as usize;
+    table[at] + (table[at + 1] - table[at]) * (place - at as f32)
 }
 
 pub fn mean_of(values: impl Iterator<Item = f64>) -> f64 {

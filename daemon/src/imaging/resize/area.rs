@@ -1,18 +1,27 @@
 //! Smaller pictures: every result pixel is the mean of the area that it covers, parts of pixels counted as parts (what OpenCV calls
 //! INTER_AREA). No ringing, no aliasing at any ratio, exact for whole ratios.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
-use super::super::raster::{Gray, Rgb};
+use super::super::{
+    cores,
+    raster::{Gray, Rgb},
+    wide::wide,
+};
 
 /// Source: H x W x 3; result: `height` x `width` x 3. Meant for sizes up to the source's; above, pixels repeat.
 pub fn shrink(source: &Rgb, width: usize, height: usize) -> Rgb {
-    Rgb { width, height, data: area::<3>(&source.data, source.width, source.height, width, height) }
+    shrink_part(source, width, height, 0..width, 0..height)
+}
+
+/// [`shrink`], but only these columns and rows of the result are made; the others stay black, and cost nothing.
+pub fn shrink_part(source: &Rgb, width: usize, height: usize, columns: Range<usize>, rows: Range<usize>) -> Rgb {
+    Rgb { width, height, data: area::<3>(&source.data, (source.width, source.height), (width, height), columns, rows) }
 }
 
 /// Source: H x W; result: `height` x `width`.
 pub fn shrink_gray(source: &Gray, width: usize, height: usize) -> Gray {
-    Gray { width, height, data: area::<1>(&source.data, source.width, source.height, width, height) }
+    Gray { width, height, data: area::<1>(&source.data, (source.width, source.height), (width, height), 0..width, 0..height) }
 }
 
 /// The source pixels under one result pixel: from `first`, each with its share; shares sum to 1.
@@ -35,24 +44,35 @@ fn covers(source: usize, result: usize) -> Vec<Cover> {
         .collect()
 }
 
-fn area<const C: usize>(data: &[u8], w: usize, h: usize, width: usize, height: usize) -> Vec<u8> {
+fn area<const C: usize>(
+    data: &[u8],
+    (w, h): (usize, usize),
+    (width, height): (usize, usize),
+    made_columns: Range<usize>,
+    made_rows: Range<usize>,
+) -> Vec<u8> {
     assert!(w > 0 && h > 0 && width > 0 && height > 0, "{w}x{h} to {width}x{height}: no side may be 0");
-    let (columns, rows) = (covers(w, width), covers(h, height));
     let mut out = vec![0; width * height * C];
-    out.par_chunks_exact_mut(width * C).zip(&rows).for_each_init(
-        || vec![0f32; w * C],
-        |sums, (out, row)| {
+    let (columns, rows) = (covers(w, width), covers(h, height));
+    let (columns, rows) = (&columns[made_columns.clone()], &rows[made_rows.clone()]);
+    let (Some(first), Some(last)) = (columns.first(), columns.last()) else { return out };
+    let (from, to) = (first.first, last.first + last.shares.len());
+    let lines = &mut out[made_rows.start * width * C..made_rows.end * width * C];
+    cores::pieces(
+        lines,
+        width * C,
+        || vec![0f32; (to - from) * C],
+        |sums, number, out| {
+            let row = &rows[number];
             // Down the rows first: the long loop then runs along memory.
             sums.fill(0.0);
             for (i, share) in row.shares.iter().enumerate() {
-                let line = &data[(row.first + i) * w * C..][..w * C];
-                for (sum, v) in sums.iter_mut().zip(line) {
-                    *sum += share * f32::from(*v);
-                }
+                add_share(sums, &data[((row.first + i) * w + from) * C..][..(to - from) * C], *share);
             }
-            for (px, column) in out.chunks_exact_mut(C).zip(&columns) {
+            let pixels = out[made_columns.start * C..made_columns.end * C].chunks_exact_mut(C);
+            for (px, column) in pixels.zip(columns) {
                 let mut mean = [0.5f32; C];
-                for (share, v) in column.shares.iter().zip(sums[column.first * C..].chunks_exact(C)) {
+                for (share, v) in column.shares.iter().zip(sums[(column.first - from) * C..].chunks_exact(C)) {
                     for c in 0..C {
                         mean[c] += share * v[c];
                     }
@@ -63,6 +83,14 @@ fn area<const C: usize>(data: &[u8], w: usize, h: usize, width: usize, height: u
         },
     );
     out
+}
+
+wide! {
+    fn add_share(sums: &mut [f32], line: &[u8], share: f32) {
+        for (sum, v) in sums.iter_mut().zip(line) {
+            *sum += share * f32::from(*v);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +117,17 @@ mod tests {
         let half = shrink(&rgb, 2, 1);
         assert_eq!(half.data, [75, 85, 95, 135, 145, 155]);
         assert_eq!(shrink(&rgb, 4, 2), rgb);
+    }
+
+    #[test]
+    fn a_part_of_a_result_is_what_the_whole_has_there() {
+        let rgb = Rgb { width: 37, height: 23, data: (0..37 * 23 * 3).map(|i| (i * 7919 % 251) as u8).collect() };
+        let (whole, part) = (shrink(&rgb, 17, 9), shrink_part(&rgb, 17, 9, 4..11, 2..9));
+        for (x, y) in (0..17 * 9).map(|i| (i % 17, i / 17)) {
+            let made = (4..11).contains(&x) && (2..9).contains(&y);
+            assert_eq!(part.px(x, y), if made { whole.px(x, y) } else { [0; 3] }, "({x}, {y})");
+        }
+        assert_eq!(shrink_part(&rgb, 17, 9, 5..5, 0..9), Rgb::new(17, 9));
     }
 
     #[test]

@@ -3,20 +3,31 @@
 //! Strong reductions first halve the whole picture by area until less than 2 : 1 is left, then sample bilinearly: what OpenCV's
 //! `resize(INTER_AREA)` and `warpAffine(INTER_LINEAR)` did in training, with the same pixel centres.
 
-use rayon::prelude::*;
+use super::{
+    super::{cores, raster::Rgb},
+    area::shrink_part,
+};
 
-use super::{super::raster::Rgb, shrink};
+/// Pixels of the result that are kept around the square in each of the smaller copies.
+const SPARE: f64 = 4.0;
 
 /// The square of `side` px of the photo centred at (`cx`, `cy`) (px, pixel centres at .5), resampled to `out` x `out` x 3. What lies
 /// outside of the photo is `pad`, blended over the last half pixel.
 ///
-/// `side` is above 0; the halved copies take at most a third of the photo's memory.
+/// `side` is above 0; of the halved copies, which would take a third of the photo's memory, only what lies under the square is made.
 pub fn square(source: &Rgb, cx: f64, cy: f64, side: f64, out: usize, pad: u8) -> Rgb {
     let mut halved: Option<Rgb> = None;
     let mut ratio = side / out as f64;
     while ratio > 2.0 {
         let from = halved.as_ref().unwrap_or(source);
-        halved = Some(shrink(from, (from.width / 2).max(1), (from.height / 2).max(1)));
+        let (width, height) = ((from.width / 2).max(1), (from.height / 2).max(1));
+        // With room for the pixels that later steps read beside it.
+        let under = |centre: f64, px: usize, small: usize| {
+            let (scale, reach) = (small as f64 / px as f64, side / 2.0 + SPARE * side / out as f64);
+            let end = |at: f64| ((at * scale).max(0.0) as usize).min(small);
+            end(centre - reach)..end((centre + reach).max(0.0) + px as f64 / small as f64)
+        };
+        halved = Some(shrink_part(from, width, height, under(cx, source.width, width), under(cy, source.height, height)));
         ratio /= 2.0;
     }
     let small = halved.as_ref().unwrap_or(source);
@@ -25,14 +36,41 @@ pub fn square(source: &Rgb, cx: f64, cy: f64, side: f64, out: usize, pad: u8) ->
     let step = side / out as f64;
     let place = |i: usize, centre: f64, f: f64| (centre + (i as f64 + 0.5 - out as f64 / 2.0) * step) * f - 0.5;
 
+    // Where both neighbours along this side lie on the picture, which is nearly everywhere: the first of them, and how far it is from there.
+    let inner = |at: f64, px: usize| (at >= 0.0 && at + 1.0 < px as f64).then(|| (at as usize, at.fract() as f32));
+    let columns: Vec<_> = (0..out).map(|x| place(x, cx, fx)).map(|sx| (sx, inner(sx, small.width))).collect();
     let mut result = Rgb::new(out, out);
-    result.data.par_chunks_exact_mut(out * 3).enumerate().for_each(|(y, row)| {
-        let sy = place(y, cy, fy);
-        for (x, px) in row.chunks_exact_mut(3).enumerate() {
-            px.copy_from_slice(&bilinear(small, place(x, cx, fx), sy, pad));
-        }
-    });
+    cores::pieces(
+        &mut result.data,
+        out * 3,
+        || (),
+        |(), y, row| {
+            let sy = place(y, cy, fy);
+            let lines = inner(sy, small.height).map(|(y, ay)| (small.row(y), small.row(y + 1), ay));
+            for (px, (sx, column)) in row.chunks_exact_mut(3).zip(&columns) {
+                px.copy_from_slice(&match (lines, column) {
+                    (Some((upper, lower, ay)), Some((x, ax))) => {
+                        let pair = |row: &[u8]| *row[x * 3..].first_chunk().expect("a column that has a neighbour");
+                        blend(pair(upper), pair(lower), *ax, ay)
+                    }
+                    _ => bilinear(small, *sx, sy, pad),
+                });
+            }
+        },
+    );
     result
+}
+
+/// Two pixels of a row and the two below them; `ax`, `ay`: how far from the first towards the others.
+#[inline(always)]
+fn blend(upper: [u8; 6], lower: [u8; 6], ax: f32, ay: f32) -> [u8; 3] {
+    let mut px = [0; 3];
+    for (i, px) in px.iter_mut().enumerate() {
+        let [a, b, c, d] = [upper[i], upper[i + 3], lower[i], lower[i + 3]].map(f32::from);
+        let (top, bottom) = (a + (b - a) * ax, c + (d - c) * ax);
+        *px = (top + (bottom - top) * ay + 0.5) as u8;
+    }
+    px
 }
 
 /// (x, y): pixel centres at whole numbers.
@@ -43,12 +81,11 @@ fn bilinear(rgb: &Rgb, x: f64, y: f64, pad: u8) -> [u8; 3] {
         let inside = x >= 0.0 && y >= 0.0 && x < rgb.width as f64 && y < rgb.height as f64;
         if inside { rgb.px(x as usize, y as usize) } else { [pad; 3] }
     };
-    let [a, b, c, d] = [at(x0, y0), at(x0 + 1.0, y0), at(x0, y0 + 1.0), at(x0 + 1.0, y0 + 1.0)];
-    std::array::from_fn(|i| {
-        let [a, b, c, d] = [a, b, c, d].map(|p| f32::from(p[i]));
-        let (top, bottom) = (a + (b - a) * ax, c + (d - c) * ax);
-        (top + (bottom - top) * ay + 0.5) as u8
-    })
+    let pair = |y: f64| {
+        let ([a, b, c], [d, e, f]) = (at(x0, y), at(x0 + 1.0, y));
+        [a, b, c, d, e, f]
+    };
+    blend(pair(y0), pair(y0 + 1.0), ax, ay)
 }
 
 #[cfg(test)]
@@ -90,6 +127,27 @@ mod tests {
                 let want = (x - 0.5) * 200.0 / 801.0 - 0.4;
                 assert!((f64::from(out.px(i, 32)[0]) - want).abs() <= 1.2, "side {side}, x {x}: {} {want}", out.px(i, 32)[0]);
                 assert_eq!(out.px(i, 32)[2], 77);
+            }
+        }
+    }
+
+    #[test]
+    fn what_lies_beside_the_square_makes_no_difference() {
+        let mut rgb = ramp(403, 301);
+        rgb.data.iter_mut().enumerate().for_each(|(i, v)| *v = v.wrapping_add((i * 7919 % 97) as u8));
+        for (cx, cy, side) in [(200.0, 150.0, 130.0), (61.3, 77.7, 110.0), (390.0, 20.0, 90.0)] {
+            let part = square(&rgb, cx, cy, side, 16, 0);
+            let mut halved = rgb.clone();
+            let mut ratio = side / 16.0;
+            while ratio > 2.0 {
+                halved = super::super::shrink(&halved, halved.width / 2, halved.height / 2);
+                ratio /= 2.0;
+            }
+            let f = (halved.width as f64 / 403.0, halved.height as f64 / 301.0);
+            for (x, y) in (0..256).map(|i| (i % 16, i / 16)) {
+                let at = |i: usize, centre: f64| centre + (i as f64 + 0.5 - 8.0) * side / 16.0;
+                let want = bilinear(&halved, at(x, cx) * f.0 - 0.5, at(y, cy) * f.1 - 0.5, 0);
+                assert_eq!(part.px(x, y), want, "side {side} ({x}, {y})");
             }
         }
     }

@@ -12,10 +12,9 @@ mod kernel;
 
 use std::collections::VecDeque;
 
-use rayon::prelude::*;
-
 use self::kernel::{ONE, into_levels, into_row};
 use super::super::{
+    cores,
     raster::{Gray, Rgb, Rows},
     wide::wide,
 };
@@ -140,20 +139,25 @@ impl<'a, const T: usize> Upscale<'a, T> {
 
         let (factor, phases, window) = (self.factor, &self.phases, &self.window);
         // The rows of one source row read the same wide rows: piece by piece, which then come from the nearest cache.
-        out.par_chunks_mut(row * factor).enumerate().for_each(|(i, rows)| {
-            for piece in (0..row).step_by(PIECE) {
-                let piece = piece..(piece + PIECE).min(row);
-                for (j, out) in rows.chunks_exact_mut(row).enumerate() {
-                    let y = first + i * factor + j;
-                    let phase = &phases[y % factor];
-                    let taps: [&[i16]; T] = std::array::from_fn(|t| {
-                        let at = ((y / factor) as isize + phase.first + t as isize).clamp(from as isize, to as isize);
-                        &window[at as usize - from][piece.clone()]
-                    });
-                    into_levels(taps, &phase.weights, &mut out[piece.clone()]);
+        cores::pieces(
+            out,
+            row * factor,
+            || (),
+            |(), i, rows| {
+                for piece in (0..row).step_by(PIECE) {
+                    let piece = piece..(piece + PIECE).min(row);
+                    for (j, out) in rows.chunks_exact_mut(row).enumerate() {
+                        let y = first + i * factor + j;
+                        let phase = &phases[y % factor];
+                        let taps: [&[i16]; T] = std::array::from_fn(|t| {
+                            let at = ((y / factor) as isize + phase.first + t as isize).clamp(from as isize, to as isize);
+                            &window[at as usize - from][piece.clone()]
+                        });
+                        into_levels(taps, &phase.weights, &mut out[piece.clone()]);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// Makes the window hold the wide rows from..=to; those it has already are kept.
@@ -164,11 +168,11 @@ impl<'a, const T: usize> Upscale<'a, T> {
         let first_new = from + self.window.len();
         let mut fresh: Vec<Vec<i16>> = (first_new..=to).map(|_| spare.pop().unwrap_or_default()).collect();
         let (picture, phases) = (self.picture, &self.phases);
-        fresh.par_iter_mut().enumerate().for_each_init(Bench::default, |bench, (i, wide)| {
+        cores::pieces(&mut fresh, 1, Bench::default, |bench, i, wide| {
             let source = picture.row(first_new + i);
             match picture.channels {
-                3 => widen::<T, 3>(source, phases, bench, wide),
-                _ => widen::<T, 1>(source, phases, bench, wide),
+                3 => widen::<T, 3>(source, phases, bench, &mut wide[0]),
+                _ => widen::<T, 1>(source, phases, bench, &mut wide[0]),
             }
         });
         self.window.extend(fresh);

@@ -37,17 +37,18 @@ impl Lids {
 
     /// Clears what lies behind the lids, with a soft edge; `sx`, `sy`: px of the mask for each px of the fine view.
     pub fn cut(&self, mask: &mut Gray, sx: f64, sy: f64) {
-        for x in 0..mask.width {
+        let Some((left, first, right, last)) = mask.bounds(1) else { return };
+        let row = |y: f64| (y.max(first as f64) as usize).min(last);
+        for x in left..right {
             let at = (x as f64 + 0.5) / sx;
-            let top = self.upper.map(|c| c.y(at) * sy);
-            let bottom = self.lower.map(|c| c.y(at) * sy);
-            for y in 0..mask.height {
-                let v = &mut mask.data[y * mask.width + x];
-                if *v == 0 {
-                    continue;
-                }
+            let (top, bottom) = (self.upper.map(|c| c.y(at) * sy), self.lower.map(|c| c.y(at) * sy));
+            // Between these rows all lies a px and more from either lid.
+            let open = row(top.map_or(0.0, |t| t + 1.0))..row(bottom.map_or(last as f64, |b| b - 1.0));
+            let beside = if open.is_empty() { (first..last, 0..0) } else { (first..open.start, open.end..last) };
+            for y in beside.0.chain(beside.1) {
                 let py = y as f64 + 0.5;
                 let depth = top.map_or(1.0, |t| py - t).min(bottom.map_or(1.0, |b| b - py));
+                let v = &mut mask.data[y * mask.width + x];
                 *v = (f64::from(*v) * (0.5 + depth).clamp(0.0, 1.0)).round() as u8;
             }
         }
@@ -122,7 +123,7 @@ impl Disc {
         let mut sum = 0.0;
         for i in 0..self.width {
             let y = curve.y((self.x + i) as f64 + 0.5) - self.y as f64;
-            let row = (y.round().max(0.0) as usize).min(self.height);
+            let row = ((y + 0.5).max(0.0) as u32 as usize).min(self.height);
             let above = self.sums[row * self.width + i];
             sum += f64::from(if sign < 0.0 { above } else { self.sums[self.height * self.width + i] - above });
         }

@@ -45,14 +45,15 @@ pub struct Outline {
 impl Outline {
     /// Moves a candidate's circle to the edge; None where both sides show none.
     pub fn of(views: &Views, candidate: Circle) -> Option<Self> {
-        let mut c = candidate;
-        let mut edge = limbus_score(&views.iris, &c);
+        let (mut c, around) = (candidate, angles());
+        let mut edge = limbus_score(&views.iris, &c, &around);
         // Coordinate descent, steps halved from 6 % of the radius to 1 %.
         let mut step = 0.06 * c.r;
         while step > 0.01 * c.r {
             let moves = [(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)];
             let tried = moves.map(|(x, y, r)| Circle { cx: c.cx + x * step, cy: c.cy + y * step, r: c.r + r * step });
-            let (score, next) = tried.map(|t| (limbus_score(&views.iris, &t), t)).into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
+            let (score, next) =
+                tried.map(|t| (limbus_score(&views.iris, &t, &around), t)).into_iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
             if score > edge {
                 (edge, c) = (score, next);
             } else {
@@ -101,14 +102,15 @@ fn rise(view: &View, cx: f64, cy: f64, (cos, sin): (f64, f64), r: f64, reach: f6
     f64::from(sum) / 3.0
 }
 
-fn angles(n: usize) -> impl Iterator<Item = (f64, f64)> {
-    (0..n).map(move |a| (TAU * (a as f64 + 0.5) / n as f64).sin_cos()).map(|(s, c)| (c, s))
+/// (cos, sin), evenly all round.
+fn angles<const N: usize>() -> [(f64, f64); N] {
+    std::array::from_fn(|a| (TAU * (a as f64 + 0.5) / N as f64).sin_cos()).map(|(s, c)| (c, s))
 }
 
 /// Mean rise over right, left, below, above, weighted as in the coarse search.
-fn limbus_score(view: &View, c: &Circle) -> f64 {
+fn limbus_score(view: &View, c: &Circle, around: &[(f64, f64); ANGLES]) -> f64 {
     let (mut sum, mut n) = ([0.0; 4], [0.0; 4]);
-    for (cos, sin) in angles(ANGLES) {
+    for &(cos, sin) in around {
         let arc = if cos > 0.64 {
             0
         } else if cos < -0.64 {
@@ -133,9 +135,10 @@ fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
     let ring = ring_level(view, iris);
     // A whole edge is as high as this iris stands above this pupil: less, and every circle near the edge would count as full.
     let whole = ((ring - darkest(view, iris)) * 0.8).clamp(0.1, 0.35);
+    let around = angles::<24>();
     let score = |c: &Circle| {
         let mut sum = 0.0;
-        for (cos, sin) in angles(24) {
+        for (cos, sin) in around {
             sum += (rise(view, c.cx, c.cy, (cos, sin), c.r, 0.15 * c.r) / whole).clamp(-0.2, 1.0);
         }
         let inside = f64::from(
@@ -180,7 +183,7 @@ fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
 /// Median brightness of the iris between .75 and .9 of its radius, sides and below.
 fn ring_level(view: &View, c: &Circle) -> f64 {
     let mut v: Vec<f32> = Vec::new();
-    for (cos, sin) in angles(32).filter(|(_, sin)| *sin > -0.5) {
+    for (cos, sin) in angles::<32>().into_iter().filter(|(_, sin)| *sin > -0.5) {
         v.extend([0.72, 0.82, 0.9].map(|k| view.at(c.cx + k * c.r * cos, c.cy + k * c.r * sin)));
     }
     let m = v.len() / 2;
@@ -190,7 +193,7 @@ fn ring_level(view: &View, c: &Circle) -> f64 {
 /// Brightness that a tenth of the inner iris stays below.
 fn darkest(view: &View, c: &Circle) -> f64 {
     let mut v: Vec<f32> = Vec::new();
-    for (cos, sin) in angles(24) {
+    for (cos, sin) in angles::<24>() {
         v.extend([0.05, 0.15, 0.25, 0.35, 0.45].map(|k| view.at(c.cx + k * c.r * cos, c.cy + k * c.r * sin)));
     }
     let m = v.len() / 10;
@@ -231,7 +234,7 @@ fn dark(view: &View, c: &Circle) -> f64 {
 fn limbus(view: &View, c: &Circle) -> (Ellipse, f64) {
     let mut points: Vec<Point> = Vec::new();
     let (mut clear, mut all) = ([0.0; 2], [0.0; 2]);
-    for (cos, sin) in angles(96) {
+    for (cos, sin) in angles::<96>() {
         let side = usize::from(cos < 0.0);
         if cos.abs() > 0.64 {
             all[side] += 1.0;

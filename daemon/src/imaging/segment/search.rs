@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 
 use super::views::{View, Views};
+use crate::imaging::wide::wide;
 
 /// A circle, px of the fine view.
 #[derive(Debug, Clone, Copy)]
@@ -34,12 +35,11 @@ pub fn candidates(views: &Views) -> Vec<Circle> {
     let mut found: Vec<(f32, Circle)> = Vec::new();
     for y in (2..view.height.saturating_sub(2)).step_by(2) {
         votes.count(&padded, y, &rays);
-        for i in 0..votes.width {
-            let score = |k: usize| votes.scores[k * votes.width + i];
-            for (k, r) in radii.iter().enumerate().take(count - 1).skip(1) {
-                if score(k) > 0.05 && score(k) >= score(k - 1) && score(k) > score(k + 1) {
-                    let circle = Circle { cx: 4.0 * i as f64 + 5.0, cy: 2.0 * y as f64 + 1.0, r: 2.0 * r };
-                    found.push((score(k), circle));
+        for (k, r) in radii.iter().enumerate().take(count - 1).skip(1) {
+            let [smaller, here, larger] = [k - 1, k, k + 1].map(|k| &votes.scores[k * votes.width..][..votes.width]);
+            for (i, score) in here.iter().enumerate() {
+                if *score > 0.05 && *score >= smaller[i] && *score > larger[i] {
+                    found.push((*score, Circle { cx: 4.0 * i as f64 + 5.0, cy: 2.0 * y as f64 + 1.0, r: 2.0 * r }));
                 }
             }
         }
@@ -60,6 +60,7 @@ pub fn candidates(views: &Views) -> Vec<Circle> {
 
 /// Mean rise of brightness outwards over the arcs: right, left, below, above. The sides count most and must both be there; lids
 /// cover the other two more often than not.
+#[inline(always)]
 fn score_of([right, left, below, above]: [f32; 4]) -> f32 {
     0.5 * right.min(left) + 0.25 * (right + left) + 0.2 * below + 0.1 * above
 }
@@ -123,6 +124,26 @@ impl Padded {
     }
 }
 
+wide! {
+    /// `sums`: the four arcs, one after the other.
+    fn into_scores(sums: &[f32], scores: &mut [f32]) {
+        let (right, rest) = sums.split_at(scores.len());
+        let (left, rest) = rest.split_at(scores.len());
+        let (below, above) = rest.split_at(scores.len());
+        for ((((score, right), left), below), above) in scores.iter_mut().zip(right).zip(left).zip(below).zip(above) {
+            *score = score_of([*right, *left, *below, *above]);
+        }
+    }
+}
+
+wide! {
+    fn add_votes(sums: &mut [f32], after: &[f32], before: &[f32]) {
+        for ((sum, after), before) in sums.iter_mut().zip(after).zip(before) {
+            *sum += (after - before).clamp(-STRONG, STRONG);
+        }
+    }
+}
+
 /// The votes for the centres of one row.
 struct Votes {
     /// Radii.
@@ -150,18 +171,13 @@ impl Votes {
                 let before = padded.beside(y, along[k - 1], width);
                 let after = padded.beside(y, along[k + 1], width);
                 let sums = &mut self.sums[(arc * self.count + k) * width..][..width];
-                for ((sum, after), before) in sums.iter_mut().zip(after).zip(before) {
-                    *sum += (after - before).clamp(-STRONG, STRONG);
-                }
+                add_votes(sums, after, before);
             }
         }
         for (arc, size) in size.into_iter().enumerate() {
             let part = self.count * width;
             self.sums[arc * part..][..part].iter_mut().for_each(|sum| *sum /= size * STRONG);
         }
-        let part = self.count * width;
-        for (i, score) in self.scores.iter_mut().enumerate() {
-            *score = score_of([0, 1, 2, 3].map(|arc| self.sums[arc * part + i]));
-        }
+        into_scores(&self.sums, &mut self.scores);
     }
 }

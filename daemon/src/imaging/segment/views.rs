@@ -1,8 +1,11 @@
 //! The photo made small, and the two planes in which eyes are looked for.
 
+use std::ops::Range;
+
 use crate::imaging::{
     mask,
     raster::{Gray, Rgb},
+    wide::wide,
 };
 
 /// Long side of the fine view, px. An iris is 30 to 250 px wide in it; finer only finds lashes.
@@ -10,7 +13,7 @@ const LONG_SIDE: usize = 320;
 /// Lamps up to this wide vanish, px of the fine view.
 const OPENING: usize = 5;
 
-/// H x W, f32, stretched to 0..1 (0.2nd percentile, which a small pupil still reaches, to the 98th), with clamped reading.
+/// H x W, f32, stretched to 0..1 (0.2nd percentile, which a small pupil still reaches, to the 98th), with clamped reading. At least 2 px a side.
 #[derive(Debug, Clone)]
 pub struct View {
     pub width: usize,
@@ -31,16 +34,10 @@ pub struct Views {
 impl Views {
     pub fn new(photo: &Rgb) -> Self {
         let long = photo.width.max(photo.height);
-        let fit = |n: usize| if long <= LONG_SIDE { n } else { (n * LONG_SIDE).div_ceil(long).max(1) };
+        let fit = |n: usize| if long <= LONG_SIDE { n } else { (n * LONG_SIDE).div_ceil(long).max(2) };
         let small = shrink(photo, fit(photo.width), fit(photo.height));
-        let plane = |f: &dyn Fn([u8; 3]) -> u8| {
-            let data = small.data.chunks_exact(3).map(|p| f([p[0], p[1], p[2]])).collect();
-            let raw = Gray { width: small.width, height: small.height, data };
-            let opened = mask::dilate(&mask::erode(&raw, OPENING / 2), OPENING / 2);
-            View::stretched(&opened, &raw)
-        };
-        let iris = plane(&|[r, g, b]| ((u16::from(r) + u16::from(r.min(g).min(b))) / 2) as u8);
-        let pupil = plane(&|[r, _, _]| r);
+        let iris = plane(&small, |[r, g, b]| ((u16::from(r) + u16::from(r.min(g).min(b))) / 2) as u8);
+        let pupil = plane(&small, |[r, _, _]| r);
         Self { iris, pupil, small }
     }
 
@@ -48,6 +45,14 @@ impl Views {
     pub fn scale(&self, photo: &Rgb) -> (f64, f64) {
         (photo.width as f64 / self.small.width as f64, photo.height as f64 / self.small.height as f64)
     }
+}
+
+/// A number of each pixel, lamps opened away, stretched.
+fn plane(small: &Rgb, of: impl Fn([u8; 3]) -> u8) -> View {
+    let data = small.data.chunks_exact(3).map(|p| of([p[0], p[1], p[2]])).collect();
+    let raw = Gray { width: small.width, height: small.height, data };
+    let opened = mask::dilate(&mask::erode(&raw, OPENING / 2), OPENING / 2);
+    View::stretched(&opened, &raw)
 }
 
 impl View {
@@ -73,13 +78,18 @@ impl View {
     /// Bilinear, the edge's value beyond the edge.
     pub fn at(&self, x: f64, y: f64) -> f32 {
         let (x, y) = ((x - 0.5).clamp(0.0, (self.width - 1) as f64), (y - 0.5).clamp(0.0, (self.height - 1) as f64));
-        let (i, j) = (x as usize, y as usize);
-        let (fx, fy) = ((x - i as f64) as f32, (y - j as f64) as f32);
-        let (i1, j1) = ((i + 1).min(self.width - 1), (j + 1).min(self.height - 1));
-        let (top, bottom) = (j * self.width, j1 * self.width);
-        let upper = self.data[top + i] + (self.data[top + i1] - self.data[top + i]) * fx;
-        let lower = self.data[bottom + i] + (self.data[bottom + i1] - self.data[bottom + i]) * fx;
+        // By way of u32: processors convert no 64 bits without a sign. The last px is its neighbour's, all the way.
+        let (i, j) = ((x as u32).min(self.width as u32 - 2), (y as u32).min(self.height as u32 - 2));
+        let (fx, fy) = ((x - f64::from(i)) as f32, (y - f64::from(j)) as f32);
+        let top = j as usize * self.width + i as usize;
+        let ([a, b], [c, d]) = (self.pair(top), self.pair(top + self.width));
+        let (upper, lower) = (a + (b - a) * fx, c + (d - c) * fx);
         upper + (lower - upper) * fy
+    }
+
+    #[inline(always)]
+    fn pair(&self, at: usize) -> [f32; 2] {
+        *self.data[at..].first_chunk().expect("a view has two px a side, and more")
     }
 
     /// Half the size, means of 2 x 2.
@@ -101,24 +111,34 @@ fn shrink(photo: &Rgb, width: usize, height: usize) -> Rgb {
     if (width, height) == (photo.width, photo.height) {
         return photo.clone();
     }
+    let boxes = |result: usize, source: usize| -> Vec<Range<usize>> {
+        (0..result).map(|i| (i * source).div_ceil(result)..((i + 1) * source).div_ceil(result)).collect()
+    };
+    let (columns, rows) = (boxes(width, photo.width), boxes(height, photo.height));
     let mut out = Rgb::new(width, height);
-    let mut sums = vec![[0u32; 4]; width];
-    let column: Vec<usize> = (0..photo.width).map(|x| x * width / photo.width).collect();
-    let mut row = 0;
-    for y in 0..photo.height {
-        for (px, c) in photo.row(y).chunks_exact(3).zip(&column) {
-            let s = &mut sums[*c];
-            (s[0], s[1], s[2], s[3]) = (s[0] + u32::from(px[0]), s[1] + u32::from(px[1]), s[2] + u32::from(px[2]), s[3] + 1);
-        }
-        if y + 1 == photo.height || (y + 1) * height / photo.height != row {
-            for (x, s) in sums.iter().enumerate() {
-                out.set(x, row, [0, 1, 2].map(|c| (s[c] / s[3].max(1)) as u8));
+    let mut sums = vec![0u32; photo.width * 3];
+    for (y, rows) in rows.iter().enumerate() {
+        // Down the rows first: the long loop then runs along memory.
+        sums.fill(0);
+        rows.clone().for_each(|row| add_row(&mut sums, photo.row(row)));
+        for (x, columns) in columns.iter().enumerate() {
+            let mut sum = [0u32; 3];
+            for px in sums[columns.start * 3..columns.end * 3].chunks_exact(3) {
+                sum = [sum[0] + px[0], sum[1] + px[1], sum[2] + px[2]];
             }
-            sums.fill([0; 4]);
-            row += 1;
+            let n = (rows.len() * columns.len()) as u32;
+            out.set(x, y, sum.map(|s| (s / n) as u8));
         }
     }
     out
+}
+
+wide! {
+    fn add_row(sums: &mut [u32], row: &[u8]) {
+        for (sum, v) in sums.iter_mut().zip(row) {
+            *sum += u32::from(*v);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ use crate::imaging::decode::DecodeError;
 const MAX_SCANS: usize = 100;
 /// Bits of a code that are looked up at once.
 const FAST_BITS: u32 = 9;
+/// Bits of such a code and its value, at most.
+const LONGEST_BITS: u32 = FAST_BITS + 15;
 
 /// Ok also for what cannot be judged here: tables that are left to the decoder's defaults (motion JPEG).
 pub(super) fn check(bytes: &[u8]) -> Result<(), DecodeError> {
@@ -219,6 +221,12 @@ impl Table {
     }
 }
 
+/// Whether one of the eight bytes is FF.
+fn has_ff(word: u64) -> bool {
+    const ONES: u64 = u64::MAX / 255;
+    (!word).wrapping_sub(ONES) & word & (ONES << 7) != 0
+}
+
 /// The bits of a scan, stuffing removed. A marker ends them, and only a restart goes past one.
 struct Bits<'a> {
     data: &'a [u8],
@@ -232,7 +240,18 @@ impl<'a> Bits<'a> {
         Self { data, at: 0, held: 0, count: 0 }
     }
 
+    /// Holds at least 49 bits afterwards, where there are so many.
     fn fill(&mut self) {
+        // Eight bytes without an FF among them need no look at each.
+        if let Some(eight) = self.data.get(self.at..).and_then(|rest| rest.first_chunk()).map(|eight| u64::from_be_bytes(*eight))
+            && !has_ff(eight)
+        {
+            let bytes = (63 - self.count) / 8;
+            self.held = (self.held << (8 * bytes)) | (eight >> (64 - 8 * bytes));
+            self.count += 8 * bytes;
+            self.at += bytes as usize;
+            return;
+        }
         while self.count <= 48 {
             let byte = match self.data.get(self.at..) {
                 Some([0xFF, 0, ..]) => {
@@ -259,6 +278,24 @@ impl<'a> Bits<'a> {
         }
         self.count -= n;
         Ok((self.held >> self.count) as u32 & ((1 << n) - 1))
+    }
+
+    /// A code of at most [`FAST_BITS`] that is looked up, with its value's bits passed over. None: it must be gone about more carefully.
+    #[inline(always)]
+    fn short_code(&mut self, table: &Table) -> Option<u8> {
+        if self.count < LONGEST_BITS {
+            self.fill();
+            if self.count < LONGEST_BITS {
+                return None;
+            }
+        }
+        let next = (self.held >> (self.count - FAST_BITS)) as usize & ((1 << FAST_BITS) - 1);
+        let (length, value) = table.fast[next];
+        if length == 0 {
+            return None;
+        }
+        self.count -= u32::from(length) + u32::from(value & 15);
+        Some(value)
     }
 
     fn skip(&mut self, n: u32) -> Result<(), Stop> {
@@ -302,15 +339,18 @@ impl<'a> Bits<'a> {
     fn ac(&mut self, table: &Table) -> Result<(), Stop> {
         let mut k = 1;
         while k < 64 {
-            let code = self.code(table)?;
-            let (zeros, size) = (u32::from(code >> 4), u32::from(code & 15));
-            match (zeros, size) {
+            let code = match self.short_code(table) {
+                Some(code) => code,
+                None => {
+                    let code = self.code(table)?;
+                    self.skip(u32::from(code & 15))?;
+                    code
+                }
+            };
+            match (code >> 4, code & 15) {
                 (15, 0) => k += 16,
                 (_, 0) => return Ok(()),
-                _ => {
-                    k += zeros + 1;
-                    self.skip(size)?;
-                }
+                (zeros, _) => k += u32::from(zeros) + 1,
             }
         }
         // One past the end is full; more does not fit a block.
