@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{Ended, configuration};
-use crate::{app, telemetry};
+use crate::{adapters::allocator, app, telemetry};
 
 /// Threads for what blocks: files being received, checked and put in place, names being looked up (a line that is down holds a few of them
 /// for half a minute each). Beyond these the disk is the queue, and a burst of requests needs no thread each.
@@ -23,5 +23,6 @@ pub(super) fn run(config: Option<&Path>) -> Ended {
         .max_blocking_threads(MOST_BLOCKING)
         .thread_keep_alive(BLOCKING_STAYS)
         .build()?;
-    Ok(runtime.block_on(app::run(config))?)
+    runtime.block_on(app::run(config))?;
+    allocator::leave();
 }
