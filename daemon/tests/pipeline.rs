@@ -221,11 +221,11 @@ fn progress_never_falls_and_a_stop_at_any_checkpoint_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_photo_without_an_iris_is_refused_and_leaves_nothing_behind() {
+fn a_photo_without_an_iris_or_with_one_that_is_too_small_is_refused_and_leaves_nothing_behind() {
     let blank = irisd::imaging::raster::Rgb { width: 320, height: 240, data: vec![170; 320 * 240 * 3] };
     assert_eq!(Bench::new(&encode::jpeg_bytes(&blank, 90)).fault(&pipeline(|_| ())), Code::NoIris);
-    // An iris that is there, but smaller than what is wanted, is refused with the same code.
-    assert_eq!(Bench::eye().fault(&pipeline(|c| c.segment.min_coverage = 0.9)), Code::NoIris);
+    // One that is there, but smaller than what is wanted, is told as that.
+    assert_eq!(Bench::eye().fault(&pipeline(|c| c.segment.min_coverage = 0.9)), Code::IrisTooSmall);
 }
 
 #[test]
