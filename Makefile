@@ -1,6 +1,10 @@
 # The two commands of the README are `make run` and `make test`; what they do lives in daemon/scripts.
 .PHONY: run test bench bench-pixels bench-priority bench-scale bench-reflections bench-gate eval fmt lint setup torture-kill torture-pixels torture-power torture-disk torture-soak bench-enhance bench-models aarch64
 
+# Python's onnxruntime in the benches: it reports to its makers unless told otherwise.
+export ORT_DISABLE_TELEMETRY := 1
+export ORT_TELEMETRY_DISABLED := 1
+
 run:        ## build, start the daemon, send a synthetic eye through it, stay up until Ctrl-C
 	@daemon/scripts/run.sh
 

@@ -13,6 +13,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    adapters::model_ort,
     config::{
         Config,
         load::{self, Problem},
@@ -111,6 +112,7 @@ type Ended = Result<(), Stop>;
 
 /// Runs the command; the exit code of the process.
 pub fn main(cli: Cli) -> ExitCode {
+    model_ort::tell_nobody();
     let config = cli.config.as_deref();
     let ended = match cli.command {
         Command::Run => run::run(config),

@@ -9,5 +9,6 @@ pub mod camera_v4l;
 pub mod clock;
 pub mod model_ort;
 pub mod mqtt;
+pub mod process;
 pub mod s3;
 pub mod systemd;

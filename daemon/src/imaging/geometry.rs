@@ -2,6 +2,7 @@
 //!
 //! The rx axis points along (cos a, -sin a), counter-clockwise as one sees it. What is fitted here comes out with rx >= ry.
 
+pub mod arc;
 pub mod edge;
 
 use super::raster::{Gray, Plane};

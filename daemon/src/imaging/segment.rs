@@ -52,7 +52,7 @@ pub fn classical(photo: &Rgb) -> Option<Found> {
     let lids = lids::find(&views, &best);
     let (sx, sy) = views.scale(photo);
     let coarse = scaled(&best.limbus, sx, sy);
-    let limbus = geometry::edge::limbus(photo, &coarse, |x, y| lids.is_open(x / sx, y / sy)).unwrap_or(coarse);
+    let limbus = geometry::edge::limbus(photo, &coarse, geometry::edge::STEEPEST, |x, y| lids.is_open(x / sx, y / sy)).unwrap_or(coarse);
     let mut mask = mask::ellipse(photo.width, photo.height, &limbus);
     lids.cut(&mut mask, sx, sy);
     mask::clean(&mut mask);

@@ -3,8 +3,8 @@
 //! ```text
 //!   whole photo, letterboxed --network--> limbus: centre, R --square of 3.4 R around it--> network, twice
 //!                each look = the mean of the picture and its mirror image
-//!   last look -> limbus: the contour's ellipse, drawn to the photo's own edge (geometry::edge)
-//!             -> mask: mean of what is visible and of (limbus and opening), drawn to the photo's edges (mask::guided) -> photo's size
+//!   last look -> limbus: a circle through the contour between the lids, drawn to the photo's own edge (geometry::edge)
+//!             -> mask: mean of what is visible and of the opening, both inside the limbus, drawn to the photo's edges (mask::guided) -> photo's size
 //! ```
 //!
 //! The recipe was chosen on synthetic eyes and on photos (docs/imaging.md); zooming in is what makes a small iris's edge right.
@@ -59,7 +59,8 @@ pub fn find<E: From<RunError>>(
     let Some(seen) = last.limbus(photo).or_else(|| last.disc().map(|(cx, cy, r)| geometry::circle(cx, cy, r))) else {
         return Ok(None);
     };
-    let limbus = geometry::edge::limbus(photo, &seen, |x, y| last.is_open(x, y)).unwrap_or(seen);
+    let round = last.circle(photo, &seen);
+    let limbus = geometry::edge::limbus(photo, &round, geometry::edge::DRAWN, |x, y| last.is_open(x, y)).unwrap_or(round);
     let mask = shape::mask(&mut levels, &last, &limbus);
     if mask.count_inside() == 0 {
         return Ok(None);

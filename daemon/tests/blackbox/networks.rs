@@ -123,3 +123,26 @@ fn a_filling_network_takes_the_lamp_out_and_is_named_and_one_that_leaves_it_is_r
         }
     }
 }
+
+#[test]
+fn a_network_that_ran_has_left_nothing_at_home_for_its_makers() {
+    let Some(device) = Device::new("") else { return };
+    let (photo, out, home) = (device.dir.path().join("eye.jpg"), device.dir.path().join("out"), device.dir.path().join("home"));
+    fs::write(&photo, eyes::small_eye(305)).unwrap();
+    fs::create_dir(&home).unwrap();
+    // A bare environment: ONNX Runtime is silent by itself where a variable says that this is somebody's CI.
+    let run = irisd()
+        .env_clear()
+        .env("HOME", &home)
+        .args(["process", photo.to_str().unwrap(), "--config"])
+        .arg(&device.config)
+        .arg("--out")
+        .arg(&out)
+        .output();
+    let run = run.expect("irisd can be started");
+    assert!(run.status.success(), "{}", text(&run));
+    let report: Value = serde_json::from_slice(&fs::read(out.join("eye.report.json")).unwrap()).unwrap();
+    assert_eq!(report["iris"]["method"], "onnx", "{report:#}");
+    let left: Vec<_> = fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}

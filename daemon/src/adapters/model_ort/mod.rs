@@ -9,8 +9,11 @@
 //! read from a profile (`profile.rs`); which providers are tried, and whether to believe them, is `inference/trial.rs`.
 //!
 //! A library that is missing, is no library, or is too old gives [`Code::RuntimeMissing`]; nothing here hangs, panics or aborts for it.
+//!
+//! Nothing leaves the device by it: since 1.29 Microsoft's builds report what they run to Microsoft unless told otherwise ([`tell_nobody`]).
 
 use std::{
+    env,
     fs::File,
     io::{BufRead, BufReader, Read},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -38,6 +41,18 @@ mod profile;
 mod session;
 
 const LIBRARY: &str = "libonnxruntime.so";
+
+/// Has ONNX Runtime report nothing to its makers: no uploader, no file with a number for this device, no cache of events.
+///
+/// It reads these two names (1.29 to 1.31 the first, later ones the second: microsoft/onnxruntime pull requests 27379, 29843) when its environment is
+/// made, and only then: the call that ort offers, `with_telemetry`, comes after the first report. To be called before the first thread.
+#[allow(clippy::disallowed_methods, reason = "a library reads nothing else, and there is no thread yet")]
+pub fn tell_nobody() {
+    for name in ["ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"] {
+        // SAFETY: the caller is the only thread of Rust or of a library that reads the environment.
+        unsafe { env::set_var(name, "1") };
+    }
+}
 
 /// What app.rs hands over from `[inference]` and `[paths]`.
 #[derive(Debug, Clone)]
@@ -72,16 +87,16 @@ fn failed(what: &str, e: impl std::fmt::Display) -> ModelError {
 /// system's multiarch folder.
 pub fn search() -> Vec<PathBuf> {
     let mut places = Vec::new();
-    if let Some(named) = std::env::var_os("ORT_DYLIB_PATH").filter(|v| !v.is_empty()) {
+    if let Some(named) = env::var_os("ORT_DYLIB_PATH").filter(|v| !v.is_empty()) {
         places.push(PathBuf::from(named));
     }
-    if let Some(program) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+    if let Some(program) = env::current_exe().ok().as_deref().and_then(Path::parent) {
         places.push(program.join(LIBRARY));
         places.push(program.join("../lib/irisd").join(LIBRARY));
         let checkout = program.ancestors().find(|p| p.ends_with("target")).and_then(Path::parent);
         places.extend(checkout.map(|c| c.join(".tools/onnxruntime").join(LIBRARY)));
     }
-    let multiarch = format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH);
+    let multiarch = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
     places.extend(["/usr/local/lib", "/usr/lib", &multiarch].map(|dir| Path::new(dir).join(LIBRARY)));
     places
 }
@@ -110,7 +125,8 @@ impl OrtRuntime {
             None => {
                 // ort asserts on a library whose entry point answers null; that is a broken file, no reason to die.
                 let opened = catch_unwind(AssertUnwindSafe(|| -> Result<Environment, String> {
-                    ort::init_from(&library).map_err(|e| e.to_string())?.with_name("irisd").build().map_err(|e| e.to_string())
+                    let environment = ort::init_from(&library).map_err(|e| e.to_string())?.with_name("irisd").with_telemetry(false);
+                    environment.build().map_err(|e| e.to_string())
                 }));
                 let broken = Err("it is no usable ONNX Runtime".to_owned());
                 let environment = opened.unwrap_or(broken).map_err(|e| missing(format!("{}: {e}", library.display())))?;

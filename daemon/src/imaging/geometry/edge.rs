@@ -27,8 +27,10 @@ const REACH: f64 = 0.2;
 const PLACES: usize = 29;
 const FARTHEST: f64 = 0.14;
 const WIDTHS: [f64; 4] = [0.012, 0.025, 0.05, 0.09];
-/// From the middle of a passage to where people draw it, in widths of its sigmoid: 35 % of the way from dark to bright.
-const DRAWN: f64 = 0.4;
+/// Where on a passage an ellipse lies, widths of its sigmoid inwards from the middle: at the steepest place, where a search for edges ends.
+pub const STEEPEST: f64 = 0.0;
+/// Where people draw it, and what the network learnt: 35 % of the way from dark to bright.
+pub const DRAWN: f64 = 0.4;
 /// A ray speaks when a sigmoid explains this share of its deviation.
 const LIKE: f64 = 0.8;
 /// Height of a full edge: the norm of a profile that goes from iris to a fair white.
@@ -47,9 +49,10 @@ const SIDE: usize = 256;
 /// The square, limbus radii.
 const SPAN: f64 = 2.6;
 
-/// The ellipse on the limbus' edge, px of the photo. `exposed(x, y)`: whether that point of the photo is eyeball, not lid. None: too little
-/// edge is seen, or the edge lies elsewhere; `start` is then the best there is.
-pub fn limbus(photo: &Rgb, start: &Ellipse, exposed: impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
+/// The ellipse on the limbus' edge, px of the photo. `lies`: where on the passage `start` is, [`STEEPEST`] or [`DRAWN`]; of two edges the one nearer
+/// to there wins. `exposed(x, y)`: whether that point of the photo is eyeball, not lid. None: too little edge is seen, or the edge lies
+/// elsewhere; `start` is then the best there is.
+pub fn limbus(photo: &Rgb, start: &Ellipse, lies: f64, exposed: impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
     let r = start.rx.max(start.ry);
     if !(r.is_finite() && radius(start) >= MIN_RADIUS) {
         return None;
@@ -58,7 +61,7 @@ pub fn limbus(photo: &Rgb, start: &Ellipse, exposed: impl Fn(f64, f64) -> bool) 
     let sigmoids = sigmoids();
     let mut e = *start;
     for _ in 0..ROUNDS {
-        e = once(&square, &e, &sigmoids, &exposed)?;
+        e = once(&square, &e, lies, &sigmoids, &exposed)?;
     }
     let (moved, grown) = ((e.cx - start.cx).hypot(e.cy - start.cy) / radius(start), (radius(&e) / radius(start) - 1.0).abs());
     (moved <= FAR_OFF && grown <= FAR_OFF).then_some(e)
@@ -146,7 +149,7 @@ struct Seen {
     weight: f64,
 }
 
-fn once(square: &Square, e: &Ellipse, sigmoids: &[Each; SAMPLES], exposed: &impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
+fn once(square: &Square, e: &Ellipse, lies: f64, sigmoids: &[Each; SAMPLES], exposed: &impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
     let towards = |angle: f64, rho: f64| {
         let (x, y) = point(e, angle);
         (e.cx + (x - e.cx) * rho, e.cy + (y - e.cy) * rho)
@@ -163,7 +166,7 @@ fn once(square: &Square, e: &Ellipse, sigmoids: &[Each; SAMPLES], exposed: &impl
             let rho = 1.0 + along(i);
             fan.iter().map(|(dx, dy)| square.at(e.cx + dx * rho, e.cy + dy * rho)).sum::<f64>() / 3.0
         };
-        seen.extend(crossing(&std::array::from_fn(sample), sigmoids).map(|(offset, weight)| Seen { angle, offset, weight }));
+        seen.extend(crossing(&std::array::from_fn(sample), lies, sigmoids).map(|(offset, weight)| Seen { angle, offset, weight }));
     }
     if seen.iter().map(|s| s.weight).sum::<f64>() < MIN_SEEN {
         return None;
@@ -173,12 +176,14 @@ fn once(square: &Square, e: &Ellipse, sigmoids: &[Each; SAMPLES], exposed: &impl
     fit_ellipse(&moved)
 }
 
-/// Offset and weight of the sigmoid that is most like the profile; a far one must be clearly more like it than a near one.
-fn crossing(profile: &Profile, sigmoids: &[Each; SAMPLES]) -> Option<(f64, f64)> {
+/// Offset and weight of the sigmoid that is most like the profile; a far one must be clearly more like it than a near one. `lies`: the
+/// place of a passage that would be on the ellipse.
+fn crossing(profile: &Profile, lies: f64, sigmoids: &[Each; SAMPLES]) -> Option<(f64, f64)> {
     let (profile, norm) = centred(profile);
     let mut alike: Each = [0.0; WIDTHS.len() * PLACES];
     sigmoids.iter().zip(&profile).for_each(|(each, sample)| add_sample(&mut alike, each, *sample));
-    let near = |i: usize| alike[i] * (1.0 - 0.5 * (place(i % PLACES) / FARTHEST).powi(2));
+    let off = |i: usize| (place(i % PLACES) - lies * WIDTHS[i / PLACES]) / FARTHEST;
+    let near = |i: usize| alike[i] * (1.0 - 0.5 * off(i).powi(2));
     let best = (0..alike.len()).max_by(|a, b| near(*a).total_cmp(&near(*b)))?;
     let at = best % PLACES;
     if at == 0 || at == PLACES - 1 || alike[best] < LIKE * norm || alike[best] <= 0.0 {
@@ -277,7 +282,7 @@ mod tests {
         for soft in [1.5, 4.0, 8.0] {
             let photo = drawn(&truth, soft);
             let start = Ellipse { cx: 152.5, cy: 116.0, rx: 65.5, ry: 63.0, angle_deg: 0.0 };
-            let found = limbus(&photo, &start, |_, _| true).expect("a clear edge");
+            let found = limbus(&photo, &start, DRAWN, |_, _| true).expect("a clear edge");
             let off = (found.cx - truth.cx).hypot(found.cy - truth.cy);
             // A softer edge is known less well.
             let fair = 0.3f64.max(soft / 16.0);
@@ -290,16 +295,16 @@ mod tests {
         let truth = circle(150.0, 120.0, 62.0);
         let mut photo = drawn(&truth, 4.0);
         photo.data[..85 * 900].fill(180);
-        let found = limbus(&photo, &circle(150.0, 123.0, 60.0), |_, y| y > 88.0).expect("three quarters of an edge");
+        let found = limbus(&photo, &circle(150.0, 123.0, 60.0), DRAWN, |_, y| y > 88.0).expect("three quarters of an edge");
         assert!((found.cx - 150.0).hypot(found.cy - 120.0) < 1.0 && (radius(&found) - 62.0).abs() < 0.8, "{found:?}");
     }
 
     #[test]
     fn where_no_edge_is_seen_nothing_is_made_up() {
-        assert_eq!(limbus(&Rgb::new(300, 240), &circle(150.0, 120.0, 60.0), |_, _| true), None);
-        assert_eq!(limbus(&drawn(&circle(150.0, 120.0, 60.0), 3.0), &circle(150.0, 120.0, 60.0), |_, _| false), None);
-        assert_eq!(limbus(&Rgb::new(3, 2), &circle(1.0, 1.0, 2.0), |_, _| true), None);
-        assert_eq!(limbus(&Rgb::new(3, 2), &circle(1.0, 1.0, f64::INFINITY), |_, _| true), None);
+        assert_eq!(limbus(&Rgb::new(300, 240), &circle(150.0, 120.0, 60.0), DRAWN, |_, _| true), None);
+        assert_eq!(limbus(&drawn(&circle(150.0, 120.0, 60.0), 3.0), &circle(150.0, 120.0, 60.0), DRAWN, |_, _| false), None);
+        assert_eq!(limbus(&Rgb::new(3, 2), &circle(1.0, 1.0, 2.0), DRAWN, |_, _| true), None);
+        assert_eq!(limbus(&Rgb::new(3, 2), &circle(1.0, 1.0, f64::INFINITY), DRAWN, |_, _| true), None);
     }
 
     /// The demo's eyes pass from iris to white between 0.7 widths (of 0.045 to 0.08 radii) inside of their truth and 0.5 outside: a third
@@ -317,7 +322,7 @@ mod tests {
                 let (x, y) = (truth.cx + 0.85 * (x - truth.cx), truth.cy + 0.85 * (y - truth.cy));
                 sample.mask.px((x as usize).min(319), (y as usize).min(239)) >= 128
             };
-            let found = limbus(&sample.photo, &start, inside).expect("an edge");
+            let found = limbus(&sample.photo, &start, DRAWN, inside).expect("an edge");
             let r = radius(&truth);
             let (centre, size) = ((found.cx - truth.cx).hypot(found.cy - truth.cy) / r, (radius(&found) / r - THIRD_OF_THE_WAY).abs());
             assert!(centre < 0.02 && size < 0.015, "seed {seed}: centre {centre:.4}, radius {size:.4}");

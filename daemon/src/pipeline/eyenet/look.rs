@@ -6,7 +6,8 @@
 use crate::{
     domain::{fault::Code, report::Ellipse},
     imaging::{
-        geometry, mask,
+        geometry::{self, Point},
+        mask,
         raster::{Gray, Plane, Rgb},
         resize,
     },
@@ -29,8 +30,10 @@ const CLASSES: [Class; CHANNELS] = [Class::Iris, Class::Pupil, Class::Limbus, Cl
 const BORDER: f64 = 2.0;
 /// Fewer pixels of the network are noise.
 const MIN_PX: usize = 12;
-/// A point of the limbus counts as seen where the opening is this sure.
+/// A point of the photo counts as eyeball where the opening is this sure.
 const OPEN: f32 = 0.6;
+/// A point of the contour is the limbus', not a lid's, where it is open this much further in and out, shares of its way from the centre.
+const BESIDE: [f64; 2] = [0.95, 1.08];
 
 /// The photo and its halves, made as they are needed: several squares of a 12 MP photo share them.
 pub struct Levels<'a> {
@@ -155,9 +158,25 @@ impl Look {
         self.ellipse(PUPIL, photo)
     }
 
-    /// Limbus or pupil, px of the photo. Where the photo ends, the network's region ends too, and that is no edge of the eye: such
-    /// points would press the circle of a half-shown iris into a narrow ellipse that lies wholly on the photo.
+    /// A circle on the limbus as far as it is seen, px of the photo. `seen`: the ellipse of the whole contour; where a lid hangs over the iris the
+    /// network's disc is flatter than the eye's, and so is that ellipse: its long axis is the better radius, the arcs between the lids the best.
+    pub fn circle(&self, photo: &Rgb, seen: &Ellipse) -> Ellipse {
+        let on_photo = |(x, y): Point| (self.left() + x * self.scale(), self.top() + y * self.scale());
+        let mut points: Vec<Point> = self.rim(LIMBUS, photo).into_iter().map(on_photo).collect();
+        let open = |(x, y): &Point| BESIDE.iter().all(|k| self.is_open(seen.cx + k * (x - seen.cx), seen.cy + k * (y - seen.cy)));
+        points.retain(open);
+        geometry::arc::fit(&points, &geometry::circle(seen.cx, seen.cy, seen.rx.max(seen.ry)))
+    }
+
+    /// Limbus or pupil, px of the photo.
     fn ellipse(&self, channel: usize, photo: &Rgb) -> Option<Ellipse> {
+        let found = geometry::fit_ellipse_robust(&self.rim(channel, photo))?;
+        Some(geometry::transform(&found, self.scale(), self.left(), self.top()))
+    }
+
+    /// The contour of a disc, px of the network. Where the photo ends, the network's region ends too, and that is no edge of the eye: such
+    /// points would press the circle of a half-shown iris into a narrow ellipse that lies wholly on the photo.
+    fn rim(&self, channel: usize, photo: &Rgb) -> Vec<Point> {
         let plane = &self.planes[channel];
         let scale = self.scale();
         let lies_within = |at: f64, from: f64, photo: usize| {
@@ -166,7 +185,7 @@ impl Look {
         };
         let mut points = geometry::contour(plane, 0.5);
         points.retain(|(x, y)| lies_within(*x, self.left(), photo.width) && lies_within(*y, self.top(), photo.height));
-        geometry::fit_ellipse_robust(&points).map(|e| geometry::transform(&e, scale, self.left(), self.top()))
+        points
     }
 
     /// Centre and radius of the limbus, px of the photo: of the largest component of what is limbus or visible iris. Where nothing

@@ -1,7 +1,7 @@
 //! The mask of a last look at the photo's own size.
 //!
 //! ```text
-//!   planes 128 -> 256: mean(visible, min(limbus' ellipse, opening)) -> guided by the photo -> up to 512 -> one component -> photo
+//!   planes 128 -> 256: mean(visible, opening), each at most the limbus' ellipse -> guided by the photo -> up to 512 -> one component -> photo
 //! ```
 //!
 //! The network's edge is 1 to 2 of its px soft, which is up to 30 px of a large photo. The ellipse knows the limbus to sub-pixel, the photo
@@ -47,7 +47,7 @@ pub fn mask(levels: &mut Levels<'_>, look: &Look, limbus: &Ellipse) -> Gray {
     mask::from_square(&plane, look.cx, look.cy, look.side, photo.width, photo.height)
 }
 
-/// Mean of what the network calls visible and of what ellipse and opening say, on the coarse grid.
+/// Mean of what the network calls visible and of its opening, neither beyond the ellipse, which knows the limbus better; on the coarse grid.
 fn composed(look: &Look, limbus: &Ellipse) -> Plane {
     let step = look.size() as f64 / COARSE as f64;
     let e = geometry::transform(limbus, 1.0 / look.scale(), -look.left() / look.scale(), -look.top() / look.scale());
@@ -55,9 +55,9 @@ fn composed(look: &Look, limbus: &Ellipse) -> Plane {
     for y in 0..COARSE {
         for x in 0..COARSE {
             let (u, v) = ((x as f64 + 0.5) * step, (y as f64 + 0.5) * step);
-            let disc = 1.0 / (1.0 + (geometry::signed_distance(&e, u, v) / SOFT).exp());
-            let open = bilinear(look.opening(), u, v);
-            out.data[y * COARSE + x] = 0.5 * (bilinear(look.visible(), u, v) + open.min(disc as f32));
+            let disc = (1.0 / (1.0 + (geometry::signed_distance(&e, u, v) / SOFT).exp())) as f32;
+            let inside = |plane: &Plane| bilinear(plane, u, v).min(disc);
+            out.data[y * COARSE + x] = 0.5 * (inside(look.visible()) + inside(look.opening()));
         }
     }
     out
