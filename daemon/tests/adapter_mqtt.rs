@@ -28,7 +28,7 @@ fn options(broker: &Mosquitto) -> Options {
         ca: None,
         client_cert: None,
         client_id: "irisd-test".to_owned(),
-        will: message("irisd/test/status", "offline", true),
+        will: Some(message("irisd/test/status", "offline", true)),
         subscriptions: vec!["irisd/test/cmd/+".to_owned()],
     }
 }

@@ -120,7 +120,7 @@ fn tell(store: &Store, broker: &Mosquitto) -> Told {
         ca: None,
         client_cert: None,
         client_id: "irisd-test".to_owned(),
-        will: topics.will(),
+        will: Some(topics.will()),
         subscriptions: topics.subscriptions(true, true),
     });
     let sink: Arc<dyn EventSink> = Arc::new(sink.unwrap());

@@ -71,8 +71,8 @@ pub struct Options {
     pub client_cert: Option<(Vec<u8>, Vec<u8>)>,
     /// One device, one id: a second connection with the same id throws the first one out.
     pub client_id: String,
-    /// What the broker says in our name when we vanish.
-    pub will: Message,
+    /// What the broker says in our name when we vanish; None: nothing.
+    pub will: Option<Message>,
     pub subscriptions: Vec<String>,
 }
 
@@ -255,6 +255,20 @@ async fn keep_connected(shared: Arc<Shared>, options: MqttOptions, subscriptions
     }
 }
 
+/// Whether the broker lets us in: one connection, ended at once; else why not. The caller gives it an id of its own and no will, so that a daemon
+/// that runs is neither thrown out nor spoken for.
+pub async fn probe(options: &Options) -> Result<(), String> {
+    let prepared = prepare(options).map_err(|e| e.to_string())?;
+    let (client, mut events) = AsyncClient::new(prepared, QUEUE);
+    loop {
+        match next_event(&mut events).await? {
+            Event::Incoming(Incoming::ConnAck(_)) => client.try_disconnect().map_err(|e| e.to_string())?,
+            Event::Outgoing(Outgoing::Disconnect) => return Ok(()),
+            _ => {}
+        }
+    }
+}
+
 /// From the TCP connection to its end; gives the reason of the end.
 async fn one_connection(shared: &Shared, options: &MqttOptions, subscriptions: &[String], incoming: &mpsc::Sender<Message>) -> String {
     let (client, mut events) = AsyncClient::new(options.clone(), QUEUE);
@@ -331,8 +345,9 @@ fn prepare(options: &Options) -> Result<MqttOptions, BadOptions> {
         .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
         .set_connect_properties(ConnectProperties { max_packet_size: Some(MAX_INCOMING_BYTES), ..ConnectProperties::new() })
         .set_outgoing_inflight_upper_limit(2 * PUBLISHES_AT_ONCE as u16);
-    let will = &options.will;
-    mqtt.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, will.retain, None));
+    if let Some(will) = &options.will {
+        mqtt.set_last_will(LastWill::new(&will.topic, will.payload.clone(), QoS::AtLeastOnce, will.retain, None));
+    }
     if !options.username.is_empty() {
         mqtt.set_credentials(&options.username, &options.password);
     }

@@ -23,7 +23,7 @@ use crate::{
     inference::{Builds, Engine, Options, manifest::Manifest, memory::Texts},
     outbox::{payload::Topics, window::Window},
     pipeline::{Pipeline, Settings},
-    ports::{CameraOpener, Clock, ModelRuntime, ObjectStore},
+    ports::{CameraOpener, Clock, ModelRuntime, ObjectStore, ObjectStoreError},
     store, worker,
 };
 
@@ -121,6 +121,20 @@ fn text(path: &str) -> String {
 
 /// None: no bucket is configured, results stay here.
 pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
+    bucket_with(config, config.paths.state.join("multiparts"))
+}
+
+/// For a command: whether the bucket is there and lets us in. None: no bucket is configured. Nothing is left in the state folder, which may be
+/// somebody else's.
+pub async fn try_bucket(config: &Config) -> anyhow::Result<Option<Result<(), ObjectStoreError>>> {
+    let notes = std::env::temp_dir().join(format!("irisd-try-{}", std::process::id()));
+    let Some(bucket) = bucket_with(config, notes.clone())? else { return Ok(None) };
+    let answer = bucket.probe().await;
+    let _ = fs::remove_dir_all(&notes); // empty; at worst it stays until the next start of the machine
+    Ok(Some(answer))
+}
+
+fn bucket_with(config: &Config, open_uploads: PathBuf) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
     let c = &config.s3;
     if c.bucket.is_empty() {
         return Ok(None);
@@ -134,7 +148,7 @@ pub fn bucket(config: &Config) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
         secret_key: secret("s3.secret_key_file", &c.secret_key_file)?,
         ca_pem: pem("s3.ca_file", &c.ca_file)?,
         part_size: config.upload.part_size.0,
-        open_uploads: config.paths.state.join("multiparts"),
+        open_uploads,
         max_rate: config.upload.max_rate.parse::<Bytes>().ok().map(|b| b.0),
     };
     let bucket = S3Bucket::new(options).context("the configuration of the bucket")?;
@@ -152,6 +166,20 @@ pub fn window(text: &str) -> Option<Window> {
 
 /// None: no broker is configured. Starts to connect.
 pub fn broker(config: &Config, topics: &Topics, subscriptions: Vec<String>) -> anyhow::Result<Option<Arc<MqttSink>>> {
+    let Some(options) = broker_options(config)? else { return Ok(None) };
+    let options = mqtt::Options { will: Some(topics.will()), subscriptions, ..options };
+    Ok(Some(Arc::new(MqttSink::start(options).context("the configuration of the broker")?)))
+}
+
+/// For a command, beside a daemon that may run: whether the broker lets us in. None: no broker is configured.
+pub async fn try_broker(config: &Config) -> anyhow::Result<Option<Result<(), String>>> {
+    let Some(options) = broker_options(config)? else { return Ok(None) };
+    let client_id = format!("{}-try-{}", options.client_id, std::process::id());
+    Ok(Some(mqtt::probe(&mqtt::Options { client_id, ..options }).await))
+}
+
+/// None: no broker is configured.
+fn broker_options(config: &Config) -> anyhow::Result<Option<mqtt::Options>> {
     let c = &config.mqtt;
     if c.url.is_empty() {
         return Ok(None);
@@ -161,17 +189,16 @@ pub fn broker(config: &Config, topics: &Topics, subscriptions: Vec<String>) -> a
         _ => None,
     };
     let password = if c.password_file.as_os_str().is_empty() { String::new() } else { secret("mqtt.password_file", &c.password_file)? };
-    let options = mqtt::Options {
+    Ok(Some(mqtt::Options {
         url: c.url.clone(),
         username: c.username.clone(),
         password,
         ca: pem("mqtt.ca_file", &c.ca_file)?,
         client_cert,
         client_id: format!("irisd-{}", config.device_id()),
-        will: topics.will(),
-        subscriptions,
-    };
-    Ok(Some(Arc::new(MqttSink::start(options).context("the configuration of the broker")?)))
+        will: None,
+        subscriptions: Vec::new(),
+    }))
 }
 
 pub fn camera_setup(name: &str, camera: &config::Camera, max_upload: u64) -> anyhow::Result<CameraSetup> {

@@ -4,7 +4,6 @@
 
 use std::{
     fs,
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,16 +15,17 @@ use serde_json::json;
 
 use super::{Ended, Output, Stop, checked, environment, print, remote::Daemon};
 use crate::{
-    app::parts::engine,
+    app::parts::{self, engine},
     config::{Camera, CameraKind, Config, load},
     inference::{
         Engine, meets,
         weights::{self, State},
     },
+    ports::ObjectStoreError,
 };
 
-/// For a broker or a bucket to take a connection.
-const REACH_LIMIT: Duration = Duration::from_secs(3);
+/// For a broker or a bucket to let us in.
+const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 /// No device of ours is older than its program: an earlier clock was never set (a Jetson without a battery boots in 1970).
 const BUILT: Timestamp = Timestamp::constant(1_763_769_600, 0);
 
@@ -93,7 +93,7 @@ pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
     all.push(state_folder(&config));
     all.push(disk(&config));
     all.push(clock(Timestamp::now()));
-    all.push(reach("broker", &config.mqtt.url, [("mqtt", 1883), ("mqtts", 8883)]));
+    all.push(broker(&config));
     all.push(bucket(&config));
     all.push(daemon(&config));
     all
@@ -199,36 +199,39 @@ fn clock(now: Timestamp) -> Finding {
     }
 }
 
-/// Whether somebody takes a TCP connection there.
-fn reach(name: &str, url: &str, schemes: [(&str, u16); 2]) -> Finding {
-    let Some((scheme, rest)) = url.split_once("://") else { return finding(name, Health::Off, "not configured") };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let usual = schemes.iter().find(|(s, _)| *s == scheme).map_or(0, |(_, port)| *port);
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    let address = if has_port { authority.to_owned() } else { format!("{authority}:{usual}") };
-    let connected = address.to_socket_addrs().map(|found| found.collect::<Vec<SocketAddr>>()).and_then(|found| {
-        let mut last = Err(std::io::Error::other("the name has no address"));
-        for one in found {
-            last = TcpStream::connect_timeout(&one, REACH_LIMIT);
-            if last.is_ok() {
-                break;
-            }
-        }
-        last
-    });
-    match connected {
-        Ok(_) => finding(name, Health::Ok, format!("{address} takes connections")),
-        Err(e) => finding(name, Health::Warn, format!("{address}: {e}; what is to be sent waits on the disk")),
+/// Whether it lets us in, with the address, names and keys that are configured.
+fn broker(config: &Config) -> Finding {
+    let url = &config.mqtt.url;
+    match asked(parts::try_broker(config)) {
+        Ok(None) => finding("broker", Health::Off, "not configured"),
+        Ok(Some(Ok(()))) => finding("broker", Health::Ok, format!("{url} lets this device in")),
+        Ok(Some(Err(why))) => finding("broker", Health::Warn, format!("{url}: {why}; what is to be said waits on the disk")),
+        Err(why) => finding("broker", Health::Warn, format!("{url}: {why}; what is to be said waits on the disk")),
     }
 }
 
 fn bucket(config: &Config) -> Finding {
     let s3 = &config.s3;
-    match (s3.bucket.is_empty(), s3.endpoint.is_empty()) {
-        (true, _) => finding("bucket", Health::Off, "not configured; results stay on this device"),
-        (false, true) => reach("bucket", &format!("https://s3.{}.amazonaws.com", s3.region), [("http", 80), ("https", 443)]),
-        (false, false) => reach("bucket", &s3.endpoint, [("http", 80), ("https", 443)]),
+    let place =
+        if s3.endpoint.is_empty() { format!("{} at AWS, {}", s3.bucket, s3.region) } else { format!("{} at {}", s3.bucket, s3.endpoint) };
+    let warn = |why: String| finding("bucket", Health::Warn, format!("{place}: {why}; results wait on the disk"));
+    match asked(parts::try_bucket(config)) {
+        Ok(None) => finding("bucket", Health::Off, "not configured; results stay on this device"),
+        Ok(Some(Ok(()))) => finding("bucket", Health::Ok, format!("{place} lets this device in")),
+        Ok(Some(Err(ObjectStoreError::Denied(why)))) => {
+            warn(format!("it refuses ({why}); check s3.bucket, the two key files and the keys' rights"))
+        }
+        Ok(Some(Err(e))) => warn(e.to_string()),
+        Err(why) => warn(why),
     }
+}
+
+/// What `question` comes to within [`ANSWER_LIMIT`].
+fn asked<T>(question: impl Future<Output = anyhow::Result<T>>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let answer = runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, question).await });
+    runtime.shutdown_background(); // a name that is still being looked up would hold up the end
+    answer.map_err(|_| format!("no answer within {} s", ANSWER_LIMIT.as_secs()))?.map_err(|e| format!("{e:#}"))
 }
 
 fn daemon(config: &Config) -> Finding {
@@ -245,14 +248,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_broker_that_listens_is_told_from_one_that_does_not_and_neither_fails_the_device() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("mqtt://{}", listener.local_addr().unwrap());
-        let ports = [("mqtt", 1883), ("mqtts", 8883)];
-        assert_eq!(reach("broker", &url, ports).state, Health::Ok);
-        drop(listener);
-        assert_eq!(reach("broker", &url, ports).state, Health::Warn);
-        assert_eq!(reach("broker", "", ports).state, Health::Off);
+    fn what_nobody_configured_is_off_and_what_does_not_answer_is_no_reason_not_to_start() {
+        let mut config = Config::default();
+        assert_eq!((broker(&config).state, bucket(&config).state), (Health::Off, Health::Off));
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        config.mqtt.url = format!("mqtt://{free}");
+        config.s3.bucket = "eyes".into();
+        config.s3.endpoint = format!("http://{free}");
+        assert_eq!((broker(&config).state, bucket(&config).state), (Health::Warn, Health::Warn));
     }
 
     #[test]

@@ -8,7 +8,10 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::common::{
-    daemon::{Daemon, irisd, text},
+    SOON,
+    broker::Broker,
+    bucket::Bucket,
+    daemon::{Daemon, irisd, text, write_config},
     eyes,
 };
 
@@ -210,6 +213,34 @@ fn doctor_says_in_json_what_this_device_can_do() {
     let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&out)));
     assert!(report.is_object() || report.is_array(), "{report}");
     assert!(!daemon.state.join("engines").exists(), "a look leaves nothing behind");
+}
+
+#[test]
+fn doctor_is_let_in_by_broker_and_bucket_as_the_daemon_would_be_and_says_where_a_key_is_wrong() {
+    let (broker, bucket) = (Broker::start(), Bucket::start());
+    let mut daemon = Daemon::start(&format!("{}{}", broker.config(), bucket.config()));
+    broker.wait_retained("irisd/box-1/status", "online", SOON);
+    let check = |config: &Path, name: &str| -> (String, String) {
+        let out = irisd().args(["doctor", "--json", "--config"]).arg(config).output().unwrap();
+        let report: Value = serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&out)));
+        let row = report["checks"].as_array().unwrap().iter().find(|c| c["name"] == name).unwrap_or_else(|| panic!("{report:#}")).clone();
+        (row["state"].as_str().unwrap().to_owned(), row["detail"].as_str().unwrap().to_owned())
+    };
+    for name in ["broker", "bucket"] {
+        let (state, detail) = check(&daemon.config_path(), name);
+        assert_eq!(state, "ok", "{name}: {detail}");
+    }
+    assert_eq!(broker.retained("irisd/box-1/status").as_deref(), Some("online"), "a daemon that runs is not spoken for");
+    assert!(daemon.is_running() && bucket.keys().is_empty());
+
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = dir.path().join("key");
+    std::fs::write(&wrong, "not the key").unwrap();
+    let mut s3: toml::Table = bucket.config().parse().unwrap();
+    s3["s3"]["secret_key_file"] = wrong.to_str().unwrap().into();
+    let config = write_config(dir.path(), &dir.path().join("state"), &s3.to_string());
+    let (state, detail) = check(&config, "bucket");
+    assert!(state == "warn" && detail.contains("key"), "{state}: {detail}");
 }
 
 #[test]

@@ -61,6 +61,8 @@ pub struct Caller {
     pub scope: Scope,
     /// None in open mode.
     pub token_id: Option<String>,
+    /// The cookie by which a browser came.
+    pub session: Option<sessions::Name>,
 }
 
 impl Caller {
@@ -90,20 +92,23 @@ pub struct Door {
 impl Door {
     pub fn admit(&self, headers: &HeaderMap) -> ApiResult<Caller> {
         if self.mode == AuthMode::Open {
-            return Ok(Caller { user: UserId::local(), scope: Scope::Admin, token_id: None });
+            return Ok(Caller { user: UserId::local(), scope: Scope::Admin, token_id: None, session: None });
         }
-        let row = match (bearer(headers), cookie(headers)) {
+        let (bearer, cookie) = (bearer(headers), cookie(headers));
+        let row = match (bearer, cookie) {
             (Some(token), _) => self.tokens.check(token),
             (None, Some(cookie)) => self.sessions.token_id(cookie, self.clock.mono()).and_then(|id| self.tokens.by_id(&id)),
             (None, None) => return Err(ApiError::new(Kind::Unauthorized, "there is no Authorization header and no session cookie")),
         };
-        row.map(|r| Caller { user: r.owner, scope: r.scope, token_id: Some(r.id) })
+        let session = cookie.filter(|_| bearer.is_none()).map(sessions::Name::new);
+        row.map(|r| Caller { user: r.owner, scope: r.scope, token_id: Some(r.id), session })
             .ok_or_else(|| ApiError::new(Kind::Unauthorized, "the token or session is unknown, ended or revoked"))
     }
 
-    /// Asked again by what stays open for long: the token may have been revoked since.
+    /// Asked again by what stays open for long: the token may have been revoked since, or the session ended. Counts as a use of the session.
     pub fn still_admits(&self, caller: &Caller) -> bool {
-        caller.token_id.as_ref().is_none_or(|id| self.tokens.by_id(id).is_some())
+        let signed_in = |name: &sessions::Name| self.sessions.token_id(name.value(), self.clock.mono()).is_some();
+        caller.token_id.as_ref().is_none_or(|id| self.tokens.by_id(id).is_some()) && caller.session.as_ref().is_none_or(signed_in)
     }
 }
 
@@ -188,6 +193,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_browser_has_open_ends_with_its_session_and_not_with_another() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let door = door(AuthMode::Token, &dir);
+        let new = door.tokens.create("a".parse().expect("a name"), Scope::Viewer, Timestamp::UNIX_EPOCH).expect("made");
+        let [mine, other] = [(), ()].map(|()| door.sessions.begin(&new.id, door.clock.mono()).expect("random"));
+        let caller = door.admit(&headers(header::COOKIE, &format!("irisd_session={mine}"))).expect("let in");
+        assert!(!format!("{caller:?}").contains(&mine), "a cookie is a secret");
+        door.sessions.end(&other);
+        assert!(door.still_admits(&caller));
+        door.sessions.end(&mine);
+        assert!(!door.still_admits(&caller));
+    }
+
+    #[test]
     fn nobody_gets_in_without_a_token_and_everybody_is_the_local_admin_in_open_mode() {
         let dir = tempfile::tempdir().expect("a folder");
         for h in [
@@ -206,7 +225,7 @@ mod tests {
     fn a_kiosk_sees_its_own_and_viewer_and_admin_see_everybodys() {
         let (me, other): (UserId, UserId) = ("me".parse().expect("a name"), "other".parse().expect("a name"));
         for (scope, sees_other) in [(Scope::Kiosk, false), (Scope::Viewer, true), (Scope::Admin, true)] {
-            let caller = Caller { user: me.clone(), scope, token_id: None };
+            let caller = Caller { user: me.clone(), scope, token_id: None, session: None };
             assert!(caller.may_see(&me));
             assert_eq!(caller.may_see(&other), sees_other);
             assert_eq!(caller.only().is_none(), sees_other);

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -18,6 +19,26 @@ pub const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// More browsers than any clinic has; the one that was idle longest makes room.
 const MAX_SESSIONS: usize = 1024;
+
+/// A cookie's value: as good as a token, so it is not printed.
+#[derive(Clone)]
+pub struct Name(String);
+
+impl Name {
+    pub fn new(value: &str) -> Self {
+        Self(value.to_owned())
+    }
+
+    pub fn value(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Name(...)")
+    }
+}
 
 struct Session {
     token_id: String,
