@@ -299,8 +299,10 @@ pub struct Camera {
     pub width: u32,
     pub height: u32,
     pub fps: u32,
-    /// Frames of one capture; the sharpest is kept.
+    /// Frames of one capture; the sharpest is the photo.
     pub burst: u32,
+    /// So many of the burst's next sharpest frames are kept as photos, too, and merged into it.
+    pub merge: u32,
     /// Frames are dropped for this long after the start (exposure, focus); folder: a file must have been still for this long.
     pub settle: Span,
 }
@@ -470,6 +472,7 @@ impl Default for Camera {
             height: 0,
             fps: 0,
             burst: 5,
+            merge: 0,
             settle: Span::millis(500),
         }
     }

@@ -59,6 +59,8 @@ pub enum CameraError {
 pub trait FrameSource: Send {
     /// The next fresh frame; frames that waited in a queue are dropped.
     fn next(&mut self, timeout: Duration) -> Result<Frame, CameraError>;
+    /// A capture begins: the frames that follow belong together. For a camera that is asked for them, and not for what lies before it.
+    fn capture_begins(&mut self) {}
     /// The newest picture there is, for a capture: a folder gives its newest photo, also one that `next` gave before.
     fn newest(&mut self, timeout: Duration) -> Result<Frame, CameraError> {
         self.next(timeout)

@@ -11,7 +11,7 @@ use std::{
 use irisd::{
     adapters::{
         camera_folder::{FolderCamera, FolderOptions},
-        camera_synthetic::{SyntheticCamera, SyntheticOptions},
+        camera_synthetic::{Eyes, SyntheticCamera, SyntheticOptions},
     },
     camera::{CameraSetup, Cameras, CaptureError, CapturedPhoto, Deliver, OnPhoto},
     domain::{
@@ -143,6 +143,7 @@ fn watched(folder: &Path) -> CameraSetup {
         owner: UserId::local(),
         opener: Arc::new(folder_camera(folder)),
         burst: 1,
+        merge: 0,
         settle: Duration::ZERO,
         watched: true,
     }
@@ -203,7 +204,7 @@ async fn a_capture_from_an_empty_folder_says_what_to_do_and_the_camera_stays_rea
 
 #[test]
 fn a_synthetic_camera_gives_another_eye_each_time_and_the_same_ones_after_a_restart() {
-    let camera = SyntheticCamera::new(SyntheticOptions { seed: 7, width: 320, height: 240 });
+    let camera = SyntheticCamera::new(SyntheticOptions { seed: 7, width: 320, height: 240, eyes: Eyes::OneAFrame });
     let two = || {
         let mut source = camera.open().expect("open");
         [(); 2].map(|()| source.next(Duration::ZERO).expect("an eye"))
@@ -216,4 +217,28 @@ fn a_synthetic_camera_gives_another_eye_each_time_and_the_same_ones_after_a_rest
     let [first, second] = two();
     assert_ne!(pixels(&first), pixels(&second));
     assert_eq!(pixels(&two()[0]), pixels(&first));
+}
+
+#[test]
+fn a_synthetic_camera_whose_frames_are_merged_shows_one_eye_a_capture_under_other_lamps_in_each_frame() {
+    let camera = SyntheticCamera::new(SyntheticOptions { seed: 7, width: 320, height: 240, eyes: Eyes::OneACapture });
+    let mut source = camera.open().expect("open");
+    let mut capture = |previews: usize| {
+        (0..previews).for_each(|_| drop(source.next(Duration::ZERO).expect("an eye")));
+        source.capture_begins();
+        [(); 3].map(|()| match source.next(Duration::ZERO).expect("an eye").pixels {
+            FramePixels::Rgb(data) => data,
+            _ => panic!("pixels"),
+        })
+    };
+    let (first, second) = (capture(2), capture(0));
+    assert!(first[0] != first[1] && first[1] != first[2]);
+    let differs = |a: &[u8], b: &[u8]| a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>() / a.len() as u64;
+    let (within, between) = (differs(&first[0], &first[1]), differs(&first[0], &second[0]));
+    assert!(2 * within < between, "frames of a capture differ by {within} levels, those of two by {between}");
+    let again = SyntheticCamera::new(SyntheticOptions { seed: 7, width: 320, height: 240, eyes: Eyes::OneACapture });
+    let mut again = again.open().expect("open");
+    again.capture_begins();
+    let FramePixels::Rgb(data) = again.next(Duration::ZERO).expect("an eye").pixels else { panic!("pixels") };
+    assert_eq!(data, first[0], "what the preview showed before changes nothing");
 }

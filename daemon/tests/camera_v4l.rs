@@ -46,6 +46,7 @@ fn start() -> (Cameras, Arc<Mutex<Vec<Vec<u8>>>>) {
         owner: UserId::local(),
         opener: Arc::new(camera()),
         burst: 3,
+        merge: 0,
         settle: Duration::from_millis(300),
         watched: false,
     };

@@ -81,6 +81,7 @@ async fn submitted(store: &Store, original: &[u8]) -> (Photo, Job) {
     let jobs = NewJobs {
         user_id: photo.user_id.clone(),
         photo_ids: vec![photo.id],
+        merge: None,
         lane: Lane::Default,
         client: ClientInfo::default(),
         reprocess_of: None,

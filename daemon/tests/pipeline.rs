@@ -16,15 +16,19 @@ use irisd::{
     domain::{
         fault::Code,
         ids::Sha256,
+        job::Misfit,
         photo::Source,
         stage::{Stage, StepMs},
     },
-    imaging::{decode, encode},
+    imaging::{
+        decode, encode,
+        synth::lamps::{self, Kind, Pose},
+    },
     inference::{
         Engine, Options,
         manifest::{self, Manifest},
     },
-    pipeline::{Done, Ended, Input, Pipeline, Settings, Stop, Watch, process::process_files},
+    pipeline::{Another, Done, Ended, Input, Others, Pipeline, Settings, Stop, Watch, process::process_files},
     ports::{Clock, Model, ModelError, ModelRuntime, ModelSpec, Placement, RunStop, Share, Tensor},
 };
 use tempfile::TempDir;
@@ -388,4 +392,68 @@ fn process_gives_a_line_a_photo_its_own_names_and_leaves_the_originals_alone() {
     let odd: Vec<_> =
         fs::read_dir(dir.path()).expect("folder").flatten().filter(|e| e.file_name().to_string_lossy().starts_with('.')).collect();
     assert!(odd.is_empty(), "left behind: {odd:?}");
+}
+
+/// The n-th shot of an eye: the lamp elsewhere in each, the camera a little.
+fn shot(seed: u64, n: u64) -> Vec<u8> {
+    let pose = Pose { scale: 1.0, turn_deg: 0.5 * n as f32, shift: (0.01 * n as f32, 0.0) };
+    let kind = [Kind::Softbox, Kind::Window][n as usize % 2];
+    encode::jpeg_bytes(&lamps::shot(seed, n + 1, kind, 0.12, pose, 480, 360), 95)
+}
+
+#[test]
+fn a_photo_that_does_not_fit_fails_the_run_that_named_it_and_is_left_out_of_a_burst_with_a_warning() {
+    let bench = Bench::new(&shot(5, 0));
+    fs::create_dir_all(bench.dir.path().join("results")).expect("folder");
+    let another = |name: &str, bytes: Option<&[u8]>| {
+        let photo = bench.dir.path().join(name);
+        if let Some(bytes) = bytes {
+            fs::write(&photo, bytes).expect("write");
+        }
+        Another { sha256: bytes.map_or(Sha256([7; 32]), |_| manifest::hash(&photo).expect("hash")), photo }
+    };
+    let (same, other) = (another("same", Some(&shot(5, 1))), another("other", Some(&shot(6, 1))));
+    let gone = another("gone", None);
+    let owned = |photos: &[&Another]| photos.iter().map(|photo| (*photo).clone()).collect::<Vec<_>>();
+    let pipeline = pipeline(|_| ());
+    let run = |misfit: Misfit, photos: &[&Another]| {
+        let photos = &owned(photos);
+        let input = Input { photo: bench.photo.clone(), sha256: bench.sha256(), source: Source::Upload, out: bench.out() };
+        pipeline.merge(&input, &Others { photos, misfit }, &Counting::default())
+    };
+    let fault = |photos: &[&Another]| match run(Misfit::Fails, photos).expect_err("it does not fit") {
+        Ended::Fault(fault, _) => (fault.code, fault.message[..8].to_owned()),
+        ended => panic!("{ended:?}"),
+    };
+    assert_eq!(fault(&[&same, &other]), (Code::MergeMismatch, "Photo 3:".into()));
+    assert_eq!(fault(&[&gone, &same]), (Code::OriginalMissing, "Photo 2:".into()));
+    bench.assert_nothing_left();
+
+    let done = run(Misfit::LeftOut, &[&other, &same]).expect("completes");
+    let merged: Vec<Sha256> = done.report.merge.iter().flat_map(|m| &m.photos).map(|p| p.sha256).collect();
+    assert_eq!(merged, [bench.sha256(), same.sha256]);
+    assert!(done.report.merge.is_some_and(|m| m.photos[1].px > 0), "nothing was taken");
+    let left_out: Vec<&String> = done.report.warnings.iter().filter(|w| w.contains("left out")).collect();
+    assert!(left_out.len() == 1 && left_out[0].starts_with("Photo 2 was left out: The photos do not show the same eye"), "{left_out:?}");
+    assert!(done.outcome.artifacts.made_by.is_some(), "these photos give no other pixels the next time");
+    let done = run(Misfit::LeftOut, &[&gone, &same]).expect("completes");
+    assert_eq!(done.outcome.artifacts.made_by, None, "the photo may be back the next time");
+
+    let none_fits = run(Misfit::LeftOut, &[&other]).expect("completes").report;
+    let alone = bench.run(&pipeline, &Counting::default()).expect("completes").report;
+    assert_eq!((none_fits.merge, none_fits.files), (None, alone.files), "as if it were alone");
+    let both = run(Misfit::Fails, &[&same]).expect("completes").report;
+    assert!(both.reflections.synthetic_share < alone.reflections.synthetic_share, "{:?}", both.reflections);
+
+    let made_by = |misfit: Misfit, photos: &[&Another]| pipeline.fingerprint(&Others { photos: &owned(photos), misfit });
+    let all = [
+        pipeline.fingerprint(&Others::NONE),
+        made_by(Misfit::Fails, &[&same]),
+        made_by(Misfit::LeftOut, &[&same]),
+        made_by(Misfit::Fails, &[&other]),
+        made_by(Misfit::Fails, &[&same, &other]),
+        made_by(Misfit::Fails, &[&other, &same]),
+    ];
+    assert!(all.iter().enumerate().all(|(n, one)| !all[..n].contains(one)), "two kinds of run pass for each other's: {all:?}");
+    assert_eq!(made_by(Misfit::LeftOut, &[]), all[0], "nothing to merge is a photo by itself");
 }

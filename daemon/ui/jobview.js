@@ -163,6 +163,7 @@ export class JobView {
     const rows = [
       [t('factTime'), duration(job.processing_time_ms)],
       [t('factMadeUp'), r?.reflections && share(r.reflections.synthetic_share), t('factMadeUpHelp')],
+      [t('factMerged'), r?.merge?.photos.length, t('factMergedHelp')],
       [t('factSize'), r?.files && `${r.files.image.width} × ${r.files.image.height}`],
       [t('factIris'), r?.iris && t(sure >= 50 ? 'factSure' : 'factNotSure', { percent: sure })],
       [t('factUpload'), job.upload_status && t(`upload_${job.upload_status}`)],

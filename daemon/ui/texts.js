@@ -80,6 +80,8 @@ export const TEXT = {
   factTime: 'Time',
   factMadeUp: 'Made-up pixels',
   factMadeUpHelp: 'Share of the iris where a reflection was replaced',
+  factMerged: 'Photos used',
+  factMergedHelp: 'What a reflection hides in one photo was taken from the others',
   factSize: 'Picture',
   factIris: 'Iris found',
   factUpload: 'Storage',

@@ -94,7 +94,14 @@ fn owner() -> UserId {
 }
 
 fn new_jobs(photo: &Photo, n: usize) -> NewJobs {
-    NewJobs { user_id: owner(), photo_ids: vec![photo.id; n], lane: Lane::Default, client: ClientInfo::default(), reprocess_of: None }
+    NewJobs {
+        user_id: owner(),
+        photo_ids: vec![photo.id; n],
+        merge: None,
+        lane: Lane::Default,
+        client: ClientInfo::default(),
+        reprocess_of: None,
+    }
 }
 
 /// As a completed job's row really looks: eleven figures, five files' facts, five steps.

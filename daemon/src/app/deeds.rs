@@ -7,7 +7,7 @@ use crate::{
     domain::{
         fault::{Code, Fault},
         ids::{JobId, PhotoId},
-        job::Lane,
+        job::{Lane, Merge},
         photo::{ClientInfo, Photo},
     },
     intake::IntakeError,
@@ -23,7 +23,7 @@ pub fn watched_photo(store: Store) -> OnPhoto {
             if !accepted.fresh && !store.jobs_of_photo(accepted.photo.id).is_empty() {
                 return Ok(());
             }
-            submit(&store, &accepted.photo, Lane::Default).await.map(|_| ()).map_err(|e| e.to_string())
+            submit(&store, &accepted.photo, None, Lane::Default).await.map(|_| ()).map_err(|e| e.to_string())
         })
     })
 }
@@ -44,15 +44,15 @@ async fn capture(store: &Store, cameras: &Cameras, camera: Option<&str>, wanted:
     if wanted && let Err(e) = store.room_for(1) {
         return failed(store_code(&e), &e);
     }
-    let accepted = match cameras.capture(camera, None, ClientInfo::default()).await {
-        Ok(accepted) => accepted,
+    let taken = match cameras.capture(camera, None, ClientInfo::default()).await {
+        Ok(taken) => taken,
         Err(e) => return CommandResult::Failed { code: capture_code(&e), message: capture_words(&e) },
     };
-    let photo_id = Some(accepted.photo.id);
+    let photo_id = Some(taken.photo.id);
     if !wanted {
         return CommandResult::Done { photo_id, job_id: None };
     }
-    match submit(store, &accepted.photo, lane).await {
+    match submit(store, &taken.photo, taken.merge(), lane).await {
         Ok(job) => CommandResult::Done { photo_id, job_id: Some(job) },
         Err(e) => failed(store_code(&e), &e),
     }
@@ -64,15 +64,15 @@ async fn submit_known(store: &Store, id: PhotoId, lane: Lane) -> CommandResult {
         Ok(None) => return failed("not_found", &StoreError::NotFound("photo")),
         Err(e) => return failed(store_code(&e), &e),
     };
-    match submit(store, &photo, lane).await {
+    match submit(store, &photo, None, lane).await {
         Ok(job) => CommandResult::Done { photo_id: Some(id), job_id: Some(job) },
         Err(e) => failed(store_code(&e), &e),
     }
 }
 
-async fn submit(store: &Store, photo: &Photo, lane: Lane) -> Result<JobId, StoreError> {
+async fn submit(store: &Store, photo: &Photo, merge: Option<Merge>, lane: Lane) -> Result<JobId, StoreError> {
     let user_id = photo.user_id.clone();
-    let new = NewJobs { user_id, photo_ids: vec![photo.id], lane, client: ClientInfo::default(), reprocess_of: None };
+    let new = NewJobs { user_id, photo_ids: vec![photo.id], merge, lane, client: ClientInfo::default(), reprocess_of: None };
     let jobs = store.submit(new, None).await?;
     jobs.first().map(|j| j.id).ok_or(StoreError::NotFound("job"))
 }

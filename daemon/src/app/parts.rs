@@ -13,7 +13,7 @@ use anyhow::Context;
 use crate::{
     adapters::{
         camera_folder::{FolderCamera, FolderOptions},
-        camera_synthetic::{SyntheticCamera, SyntheticOptions},
+        camera_synthetic::{Eyes, SyntheticCamera, SyntheticOptions},
         model_ort::{OrtOptions, OrtRuntime},
         mqtt::{self, MqttSink},
         s3::{self, S3Bucket},
@@ -212,8 +212,10 @@ pub fn camera_setup(name: &str, camera: &config::Camera, max_upload: u64) -> any
         kind: kind.to_owned(),
         owner: camera.owner.parse().with_context(|| format!("camera.{name}.owner"))?,
         opener: opener(camera, max_upload)?,
-        // Each frame of the synthetic camera is another eye: a burst would choose between people.
-        burst: if camera.kind == CameraKind::Synthetic { 1 } else { camera.burst.max(1) },
+        // Each frame of the synthetic camera is another eye, unless they are to be merged: a burst would choose between people. And more
+        // than are merged would only take the time to draw them.
+        burst: if camera.kind == CameraKind::Synthetic { 1 + camera.merge } else { camera.burst.max(1) },
+        merge: camera.merge,
         // A folder's settle is how long a file must be still; only a lens needs time after it opens.
         settle: if camera.kind == CameraKind::V4l { camera.settle.0 } else { Duration::ZERO },
         watched: camera.kind == CameraKind::Folder,
@@ -229,6 +231,7 @@ fn opener(camera: &config::Camera, max_upload: u64) -> anyhow::Result<Arc<dyn Ca
             seed: camera.device.parse().unwrap_or(1),
             width: camera.width,
             height: camera.height,
+            eyes: if camera.merge == 0 { Eyes::OneAFrame } else { Eyes::OneACapture },
         })),
         CameraKind::V4l => v4l(camera)?,
     })

@@ -38,7 +38,8 @@ use tokio::{
 use crate::{
     domain::{
         ids::UserId,
-        photo::{ClientInfo, Source},
+        job::{Merge, Misfit},
+        photo::{ClientInfo, Photo, Source},
     },
     intake::{Accepted, Incoming, Intake, IntakeError},
     ports::{CameraError, CameraOpener},
@@ -85,8 +86,10 @@ pub struct CameraSetup {
     /// Whose photos these are.
     pub owner: UserId,
     pub opener: Arc<dyn CameraOpener>,
-    /// Frames of one capture, at least 1; the sharpest is kept.
+    /// Frames of one capture, at least 1; the sharpest is the photo.
     pub burst: u32,
+    /// So many of the next sharpest are kept beside it, to be merged; below `burst`.
+    pub merge: u32,
     /// Frames are dropped for this long after each opening (exposure, focus); zero for what needs none.
     pub settle: Duration,
     /// A folder: new photos go in by themselves, and a capture gives the newest one.
@@ -148,9 +151,17 @@ impl Shared {
 }
 
 enum Command {
-    Capture(oneshot::Sender<Result<Shot, CameraError>>),
+    Capture(oneshot::Sender<Result<Burst, CameraError>>),
     /// Somebody looks at the preview, or it is time to stop.
     Wake,
+}
+
+/// What is kept of a burst.
+#[derive(Debug)]
+struct Burst {
+    sharpest: Shot,
+    /// Sharpest first; other bytes than `sharpest`, and than each other.
+    others: Vec<Shot>,
 }
 
 /// A chosen frame, as a file.
@@ -158,6 +169,22 @@ enum Command {
 struct Shot {
     bytes: Vec<u8>,
     captured_at: Option<jiff::Timestamp>,
+}
+
+/// A capture that is on disk and in the store.
+#[derive(Debug)]
+pub struct Taken {
+    pub photo: Photo,
+    /// The burst's other frames that were kept, photos of their own.
+    pub others: Vec<Photo>,
+}
+
+impl Taken {
+    /// What the photo's job is to merge. None: there is nothing.
+    pub fn merge(&self) -> Option<Merge> {
+        let with: Vec<_> = self.others.iter().map(|photo| photo.id).collect();
+        (!with.is_empty()).then_some(Merge { with, misfit: Misfit::LeftOut })
+    }
 }
 
 impl Cameras {
@@ -187,25 +214,33 @@ impl Cameras {
 
     /// Takes a photo and brings it in. None: the first camera by name. The photo belongs to the camera's configured owner, unless `owner`
     /// is given. At most [`CAPTURE_TIMEOUT`], and the intake's time.
-    pub async fn capture(&self, name: Option<&str>, owner: Option<UserId>, mut client: ClientInfo) -> Result<Accepted, CaptureError> {
+    pub async fn capture(&self, name: Option<&str>, owner: Option<UserId>, client: ClientInfo) -> Result<Taken, CaptureError> {
         let camera = self.camera(name)?;
         let (reply, answer) = oneshot::channel();
         camera.commands.try_send(Command::Capture(reply)).map_err(|e| match e {
             TrySendError::Full(_) => CameraError::Io("other captures are waiting for this camera; try again in a moment".to_owned()),
             TrySendError::Disconnected(_) => CameraError::Gone("the daemon is stopping".to_owned()),
         })?;
-        let shot = tokio::time::timeout(CAPTURE_TIMEOUT, answer)
+        let Burst { sharpest, others } = tokio::time::timeout(CAPTURE_TIMEOUT, answer)
             .await
             .map_err(|_| CameraError::TimedOut(CAPTURE_TIMEOUT))?
             .map_err(|_| CameraError::Gone("it went away during the capture".to_owned()))??;
-        client.captured_at = client.captured_at.or(shot.captured_at);
-        let photo = CapturedPhoto {
-            bytes: shot.bytes,
-            owner: owner.unwrap_or_else(|| camera.owner.clone()),
-            source: if camera.watched { Source::Folder } else { Source::Camera },
-            client,
+        let owner = owner.unwrap_or_else(|| camera.owner.clone());
+        let source = if camera.watched { Source::Folder } else { Source::Camera };
+        let deliver = |bytes, captured_at| {
+            let client = ClientInfo { captured_at, ..client.clone() };
+            (self.inner.deliver)(CapturedPhoto { bytes, owner: owner.clone(), source, client })
         };
-        Ok((self.inner.deliver)(photo).await?)
+        let photo = deliver(sharpest.bytes, client.captured_at.or(sharpest.captured_at)).await?.photo;
+        let mut kept = Vec::new();
+        for shot in others {
+            match deliver(shot.bytes, shot.captured_at.or(client.captured_at)).await {
+                Ok(accepted) => kept.push(accepted.photo),
+                // The photo itself is in: it is worked on without this one.
+                Err(e) => tracing::warn!(error = %e, "a frame of a burst was not taken in"),
+            }
+        }
+        Ok(Taken { photo, others: kept })
     }
 
     /// The newest preview picture (JPEG, at most [`pixels::PREVIEW_WIDTH`] px wide); it moves only while somebody holds a receiver.

@@ -44,7 +44,7 @@ fn always(frames: impl Fn() -> Answer + Send + Sync + 'static) -> Arc<Scripted> 
 
 fn setup(name: &str, opener: Arc<dyn CameraOpener>, burst: u32) -> CameraSetup {
     let owner = UserId::local();
-    CameraSetup { name: name.to_owned(), kind: "test".to_owned(), owner, opener, burst, settle: Duration::ZERO, watched: false }
+    CameraSetup { name: name.to_owned(), kind: "test".to_owned(), owner, opener, burst, merge: 0, settle: Duration::ZERO, watched: false }
 }
 
 /// Checkerboard of `edge` grey levels: the larger, the sharper.
@@ -120,8 +120,60 @@ async fn the_sharpest_frame_of_a_burst_is_kept() {
     let taken = cameras.capture(None, None, ClientInfo::default()).await.expect("a photo");
     assert_eq!(taken.photo.source, Source::Camera);
     assert_eq!(taken.photo.client.captured_at, Some(jiff::Timestamp::UNIX_EPOCH));
-    let FramePixels::Rgb(data) = frame(150).pixels else { unreachable!() };
-    assert_eq!(kept.all(), [encode::jpeg_bytes(&Rgb { width: 40, height: 30, data }, 95)]);
+    assert_eq!(kept.all(), [bytes(150)]);
+    assert!(taken.others.is_empty() && taken.merge().is_none(), "nothing is merged unless it is asked for");
+}
+
+fn bytes(edge: u8) -> Vec<u8> {
+    let FramePixels::Rgb(data) = frame(edge).pixels else { unreachable!() };
+    encode::jpeg_bytes(&Rgb { width: 40, height: 30, data }, 95)
+}
+
+#[tokio::test]
+async fn the_next_sharpest_frames_of_a_burst_are_photos_of_their_own_and_the_same_bytes_are_none() {
+    for (frames, merge, wanted) in [
+        ([20, 150, 60, 90, 1], 2, &[150, 90, 60][..]),
+        ([20, 150, 60, 90, 1], 1, &[150, 90]),
+        ([150, 150, 60, 150, 1], 2, &[150]), // the two that are as sharp are the same picture
+        ([60, 60, 90, 1, 1], 2, &[90, 60]),
+    ] {
+        let camera = always(move || {
+            let mut edges: VecDeque<u8> = frames.into();
+            Box::new(move || {
+                let at = jiff::Timestamp::from_second(10 - edges.len() as i64).expect("in range");
+                Ok(Frame { captured_at: Some(at), ..frame(edges.pop_front().unwrap_or(0)) })
+            })
+        });
+        let kept = Kept::default();
+        let cameras = Cameras::start_with(vec![CameraSetup { merge, ..setup("a", camera, 5) }], kept.deliver(), ignore());
+        let client = ClientInfo { client_ref: Some("visit".to_owned()), ..ClientInfo::default() };
+        let owner: UserId = "anna".parse().expect("a name");
+        let taken = cameras.capture(None, Some(owner.clone()), client).await.expect("a photo");
+        assert_eq!(kept.all(), wanted.iter().map(|edge| bytes(*edge)).collect::<Vec<_>>(), "{frames:?}");
+        assert_eq!(taken.others.len(), wanted.len() - 1);
+        for (photo, edge) in [&taken.photo].into_iter().chain(&taken.others).zip(wanted) {
+            assert_eq!((&photo.user_id, photo.source, photo.client.client_ref.as_deref()), (&owner, Source::Camera, Some("visit")));
+            let place = frames.iter().position(|f| f == edge).expect("a frame") as i64;
+            assert_eq!(photo.client.captured_at.map(|t| t.as_second()), Some(5 + place), "each has its own time");
+        }
+        let merge = taken.merge().map(|m| (m.with.len(), m.misfit));
+        assert_eq!(merge, (wanted.len() > 1).then_some((wanted.len() - 1, Misfit::LeftOut)));
+    }
+}
+
+#[tokio::test]
+async fn a_frame_that_the_intake_refuses_costs_that_frame_alone() {
+    let camera = always(|| {
+        let mut edges: VecDeque<u8> = [20, 150, 60].into();
+        Box::new(move || Ok(frame(edges.pop_front().unwrap_or(0))))
+    });
+    let kept = Kept::default();
+    let takes = kept.deliver();
+    let deliver: Deliver =
+        Arc::new(move |photo| if photo.bytes == bytes(60) { Box::pin(async { Err(IntakeError::Busy) }) } else { takes(photo) });
+    let cameras = Cameras::start_with(vec![CameraSetup { merge: 2, ..setup("a", camera, 3) }], deliver, ignore());
+    let taken = cameras.capture(None, None, ClientInfo::default()).await.expect("the photo");
+    assert_eq!((taken.others.len(), kept.all()), (1, vec![bytes(150), bytes(20)]));
 }
 
 #[tokio::test]

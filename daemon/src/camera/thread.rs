@@ -17,7 +17,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::{CameraSetup, CapturedPhoto, Command, Shared, Shot, pixels};
+use super::{Burst, CameraSetup, CapturedPhoto, Command, Shared, Shot, pixels};
 use crate::{
     domain::photo::{ClientInfo, Source},
     ports::{CameraError, Frame, FrameSource},
@@ -95,9 +95,9 @@ impl Worker {
             match self.inbox.recv_timeout(self.next_due()) {
                 Ok(Command::Capture(reply)) if reply.is_closed() => {}
                 Ok(Command::Capture(reply)) => {
-                    let shot = self.shoot(source);
-                    let fatal = shot.as_ref().err().filter(|e| ends_session(e)).cloned();
-                    let _ = reply.send(shot);
+                    let burst = self.shoot(source);
+                    let fatal = burst.as_ref().err().filter(|e| ends_session(e)).cloned();
+                    let _ = reply.send(burst);
                     if let Some(why) = fatal {
                         return Err(why);
                     }
@@ -139,31 +139,41 @@ impl Worker {
         }
     }
 
-    /// A burst, of which the sharpest frame is kept. A damaged frame is passed over; only the best so far is held.
-    fn shoot(&mut self, source: &mut dyn FrameSource) -> Result<Shot, CameraError> {
+    /// A burst, of which the sharpest frame is kept, and the next sharpest where they are to be merged. A damaged frame is passed over; only
+    /// the best so far are held.
+    fn shoot(&mut self, source: &mut dyn FrameSource) -> Result<Burst, CameraError> {
         if self.setup.watched {
             let frame = source.newest(FRAME_TIMEOUT)?;
-            return Ok(shot(frame));
+            return Ok(Burst { sharpest: shot(frame), others: Vec::new() });
         }
-        let mut best: Option<(f64, Frame)> = None;
+        source.capture_begins();
+        let mut best: Vec<(f64, Frame)> = Vec::new();
         for taken in 0..self.setup.burst.max(1) {
             let frame = match source.next(FRAME_TIMEOUT) {
                 Ok(frame) => frame,
                 // The frames that there are will do; the next use finds out what happened.
-                Err(_) if best.is_some() => break,
+                Err(_) if !best.is_empty() => break,
                 Err(e) => return Err(e),
             };
             self.seen();
             let alone = self.setup.burst <= 1 && taken == 0;
             let score = if alone { Some(0.0) } else { pixels::to_rgb(&frame).map(|rgb| pixels::sharpness(&rgb)) };
-            if let Some(score) = score
-                && best.as_ref().is_none_or(|(s, _)| score > *s)
-            {
-                best = Some((score, frame));
+            if let Some(score) = score {
+                // Behind those that are as sharp: the first of them stays the first.
+                best.insert(best.partition_point(|(s, _)| *s >= score), (score, frame));
+                best.truncate(1 + self.setup.merge as usize);
             }
         }
-        let (_, frame) = best.ok_or_else(|| CameraError::Io("every picture of the burst was damaged; check the cable".to_owned()))?;
-        Ok(shot(frame))
+        let mut shots = best.into_iter().map(|(_, frame)| shot(frame));
+        let sharpest = shots.next().ok_or_else(|| CameraError::Io("every picture of the burst was damaged; check the cable".to_owned()))?;
+        let mut others: Vec<Shot> = Vec::new();
+        for other in shots {
+            // A camera that gives one frame twice (a still scene, a driver that repeats itself) has nothing to add.
+            if other.bytes != sharpest.bytes && others.iter().all(|o| o.bytes != other.bytes) {
+                others.push(other);
+            }
+        }
+        Ok(Burst { sharpest, others })
     }
 
     /// The next new file, unless one still waits for the forwarder.

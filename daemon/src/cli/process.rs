@@ -12,6 +12,7 @@ use super::{Ended, Output, Stop, configuration, log_quietly};
 use crate::{
     adapters::clock::SystemClock,
     app::parts::engine,
+    domain::job::MAX_MERGED,
     pipeline::{
         Pipeline, Settings,
         process::{merge_files, process_files},
@@ -34,8 +35,8 @@ pub(super) struct Arguments {
     output: Output,
 }
 
-/// Photos of one eye: one has nothing to be merged with, and from the fourth on a lamp's place repeats.
-const MERGED: std::ops::RangeInclusive<usize> = 2..=3;
+/// Photos of one eye: one has nothing to be merged with.
+const MERGED: std::ops::RangeInclusive<usize> = 2..=1 + MAX_MERGED;
 
 pub(super) fn process(config: Option<&Path>, arguments: &Arguments) -> Ended {
     let Arguments { photos, merge, out, output } = arguments;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Ended, Output, Stop, block_on, jobs, print, remote::Daemon, tell};
 use crate::{
     client::{Client, ClientError},
-    domain::fault::FaultClass,
+    domain::{fault::FaultClass, job::MAX_MERGED},
     pipeline::process::unreadable,
 };
 
@@ -32,6 +32,10 @@ impl LaneName {
 pub(super) struct Arguments {
     #[arg(required = true, value_name = "PHOTO")]
     photos: Vec<PathBuf>,
+    /// Another photo of the same eye, the lamp elsewhere in it (twice at most): what reflections hide in PHOTO comes from there instead of
+    /// being made up.
+    #[arg(long, value_name = "OTHER")]
+    merge_with: Vec<PathBuf>,
     /// Default: high_priority.
     #[arg(long)]
     lane: Option<LaneName>,
@@ -74,12 +78,19 @@ type Outcome = Result<Value, ClientError>;
 
 /// Each photo for itself: one that is refused is named and keeps none of the others back.
 pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
+    let others = &arguments.merge_with;
+    if !others.is_empty() && arguments.photos.len() != 1 {
+        return Err(Stop::Usage("--merge-with belongs to one photo; submit the others on their own"));
+    }
+    if others.len() > MAX_MERGED {
+        return Err(Stop::Usage("--merge-with may be given twice at most"));
+    }
     let (client, state) = arguments.daemon.find(config)?;
     let (wait, output) = (arguments.wait, arguments.output);
     block_on(async {
         let (mut all, mut waiting) = (true, Vec::new());
         for path in &arguments.photos {
-            let outcome = hand_in(&client, path, arguments.lane).await;
+            let outcome = hand_in(&client, path, others, arguments.lane).await;
             if wait {
                 waiting.push((path, outcome));
             } else {
@@ -96,9 +107,14 @@ pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
     })
 }
 
-async fn hand_in(client: &Client, path: &Path, lane: Option<LaneName>) -> Outcome {
+async fn hand_in(client: &Client, path: &Path, others: &[PathBuf], lane: Option<LaneName>) -> Outcome {
     let photo = client.upload(path, None).await?;
-    let body = said(&[("photo_id", photo["id"].clone()), ("lane", json!(lane.map(LaneName::name)))]);
+    let mut with = Vec::new();
+    for other in others {
+        with.push(client.upload(other, None).await?["id"].clone());
+    }
+    let merge_with = if with.is_empty() { Value::Null } else { with.into() };
+    let body = said(&[("photo_id", photo["id"].clone()), ("merge_with", merge_with), ("lane", json!(lane.map(LaneName::name)))]);
     client.post("/api/v1/processing/submit", &body, None).await
 }
 

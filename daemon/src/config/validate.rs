@@ -12,7 +12,7 @@ use super::{
     load::{Problem, secret_path},
     units::{Bytes, Span},
 };
-use crate::domain::ids::UserId;
+use crate::domain::{ids::UserId, job::MAX_MERGED};
 
 /// Keys whose text is one of a few words. `schema.json` shows the same lists.
 pub const CHOICES: &[(&str, &[&str])] = &[
@@ -301,6 +301,10 @@ fn check_camera(f: &mut Findings, name: &str, camera: &Camera) {
     f.within(key("height"), camera.height, 0, 16_384);
     f.within(key("fps"), camera.fps, 0, 240);
     f.within(key("burst"), camera.burst, 1, 60);
+    f.within(key("merge"), camera.merge, 0, MAX_MERGED as u32);
+    let frames = format!("must be above camera.{name}.merge ({}): the photo is a frame of its own", camera.merge);
+    f.need(camera.merge == 0 || camera.burst > camera.merge, key("burst"), frames);
+    f.need(camera.merge == 0 || camera.kind != CameraKind::Folder, key("merge"), "must be 0: a watched folder has no bursts");
     f.within(key("settle"), camera.settle, Span::millis(0), Span::seconds(60));
 }
 
@@ -389,6 +393,22 @@ mod tests {
         for key in expected.split_whitespace() {
             assert!(keys.iter().any(|k| k.starts_with(key)), "{key} was not named: {problems:#?}");
         }
+    }
+
+    #[test]
+    fn frames_are_merged_only_from_a_burst_that_has_them_beside_the_photo() {
+        let said = |kind: &str, burst: u32, merge: u32| {
+            let text = format!("camera.a.kind = {kind:?}\ncamera.a.device = \"/in\"\ncamera.a.burst = {burst}\ncamera.a.merge = {merge}");
+            let problems = toml::from_str::<Config>(&text).unwrap().validate();
+            let of_camera = problems.into_iter().filter(|p| p.key.starts_with("camera.a.") && p.key != "camera.a.device");
+            of_camera.map(|p| p.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(said("v4l", 3, 2), [""; 0]);
+        assert_eq!(said("v4l", 1, 0), [""; 0]);
+        let burst = said("v4l", 2, 2);
+        assert!(burst.len() == 1 && burst[0].contains("camera.a.burst") && burst[0].contains("above camera.a.merge (2)"), "{burst:?}");
+        assert!(said("v4l", 9, 3)[0].contains("camera.a.merge"), "two others at most");
+        assert!(said("folder", 5, 1)[0].contains("no bursts"));
     }
 
     #[test]

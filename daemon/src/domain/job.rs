@@ -91,6 +91,27 @@ pub struct Annotated {
     pub on_disk: bool,
 }
 
+/// Photos that one job may take from, beside its own: from the fourth photo of an eye on, a lamp's place repeats.
+pub const MAX_MERGED: usize = 2;
+
+/// Other photos of the same eye: what a lamp hides in the job's own photo is taken from them, where they show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merge {
+    /// 1 to [`MAX_MERGED`], each another one and none of them the job's own; asked in this order.
+    pub with: Vec<PhotoId>,
+    pub misfit: Misfit,
+}
+
+/// What becomes of the job where one of them does not fit: no iris in it, another eye, its original gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Misfit {
+    /// Somebody named the photos: the job fails and says which one it is.
+    Fails,
+    /// A burst brought them: the job goes on without that one, and the report says so.
+    LeftOut,
+}
+
 /// A job row. Status, step and counters change only through [`super::transition::apply`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Job {
@@ -98,6 +119,8 @@ pub struct Job {
     /// Place in the device's order; lanes and lists are sorted by it.
     pub seq: Seq,
     pub photo_id: PhotoId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merge: Option<Merge>,
     pub user_id: UserId,
     pub lane: Lane,
     pub status: Status,
@@ -134,6 +157,16 @@ pub struct Job {
 }
 
 impl Job {
+    /// The photos that it merges, none of them its own.
+    pub fn merged(&self) -> &[PhotoId] {
+        self.merge.as_ref().map_or(&[], |merge| &merge.with)
+    }
+
+    /// Whether it cannot end without this photo's original.
+    pub fn needs(&self, photo: PhotoId) -> bool {
+        !self.status.is_final() && (self.photo_id == photo || self.merged().contains(&photo))
+    }
+
     /// Whatever the job left in its folder is gone from this device.
     pub fn leave_disk(&mut self) {
         if let Some(artifacts) = &mut self.artifacts {

@@ -267,6 +267,7 @@ pub(crate) mod tests {
             id: JobId(Uuid::from_u128(1)),
             seq: Seq(1),
             photo_id: PhotoId(Uuid::from_u128(2)),
+            merge: None,
             user_id: UserId::local(),
             lane: Lane::HighPriority,
             status: Status::Pending,

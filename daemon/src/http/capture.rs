@@ -58,8 +58,14 @@ pub async fn capture(
     // On a task of its own: a client that hangs up must not leave a photo that was taken without its job and without its key.
     let taking = take(api.clone(), caller, wanted);
     let taken = tokio::spawn(request_id::CURRENT.scope(request_id::current(), taking)).await;
-    let (photo, job) = taken.map_err(ApiError::internal)??;
-    captured(&api, &base, photo, job).await
+    captured(&api, &base, taken.map_err(ApiError::internal)??).await
+}
+
+/// What a capture left.
+struct Left {
+    photo: PhotoId,
+    others: Vec<PhotoId>,
+    job: Option<JobId>,
 }
 
 /// A capture whose words were checked.
@@ -71,36 +77,40 @@ struct Wanted {
     idempotency: Option<Idempotency>,
 }
 
-async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<(PhotoId, Option<JobId>)> {
+async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<Left> {
     let _held = api.keys.hold(&caller.user, wanted.idempotency.as_ref()).await;
     if let Some(i) = &wanted.idempotency
         && let Some(answer) = api.store.replay(&caller.user, i)?
     {
-        let Answer::Capture { photo, job } = answer else { return Err(photos::other_answer()) };
-        return Ok((photo, job));
+        let Answer::Capture { photo, job, others } = answer else { return Err(photos::other_answer()) };
+        return Ok(Left { photo, others, job });
     }
     if wanted.submit {
         // Before the shot: each try of a client that comes again would keep one more photo without a job.
         api.store.room_for(1)?;
     }
-    let accepted = api.cameras.capture(wanted.camera.as_deref(), Some(caller.user.clone()), wanted.client.clone()).await?;
-    let photo = accepted.photo.id;
+    let taken = api.cameras.capture(wanted.camera.as_deref(), Some(caller.user.clone()), wanted.client.clone()).await?;
+    let (photo, others) = (taken.photo.id, taken.others.iter().map(|p| p.id).collect());
     let mut job = None;
     if wanted.submit {
-        let user_id = accepted.photo.user_id;
-        let new = NewJobs { user_id, photo_ids: vec![photo], lane: wanted.lane, client: wanted.client, reprocess_of: None };
+        let (merge, user_id) = (taken.merge(), taken.photo.user_id);
+        let new = NewJobs { user_id, photo_ids: vec![photo], merge, lane: wanted.lane, client: wanted.client, reprocess_of: None };
         job = api.store.submit(new, None).await?.first().map(|j| j.id);
     }
+    let left = Left { photo, others, job };
     if let Some(i) = wanted.idempotency {
-        api.store.remember(&caller.user, i, Answer::Capture { photo, job }).await?;
+        api.store.remember(&caller.user, i, Answer::Capture { photo, job, others: left.others.clone() }).await?;
     }
-    Ok((photo, job))
+    Ok(left)
 }
 
-async fn captured(api: &Api, base: &Base, photo: PhotoId, job: Option<JobId>) -> ApiResult<Response> {
-    let photo = api.store.photo(photo)?.ok_or_else(|| ApiError::not_found("photo"))?;
-    let mut answer = json!({ "photo": views::photo(&photo) });
-    if let Some(id) = job {
+/// As they are now: a replay may come after somebody deleted one of the others.
+async fn captured(api: &Api, base: &Base, left: Left) -> ApiResult<Response> {
+    let photo = api.store.photo(left.photo)?.ok_or_else(|| ApiError::not_found("photo"))?;
+    let others = left.others.into_iter().filter_map(|id| api.store.photo(id).transpose()).collect::<Result<Vec<_>, _>>()?;
+    let others: Vec<Value> = others.iter().map(views::photo).collect();
+    let mut answer = json!({ "photo": views::photo(&photo), "others": others });
+    if let Some(id) = left.job {
         let job = api.store.job(id)?.ok_or_else(|| ApiError::not_found("job"))?;
         answer["job"] = views::job(api, base, job).await?;
     }

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     domain::{
         ids::{PhotoId, UserId},
-        job::{Job, Lane},
+        job::{Job, Lane, MAX_MERGED, Merge, Misfit},
         photo::{ClientInfo, Eye},
     },
     store::{Answer, Idempotency, NewJobs},
@@ -37,6 +37,7 @@ const MAX_BATCH: usize = 10;
 #[serde(deny_unknown_fields)]
 pub struct Submit {
     photo_id: PhotoId,
+    merge_with: Option<Vec<PhotoId>>,
     lane: Option<Lane>,
     client_ref: Option<String>,
     eye: Option<Eye>,
@@ -90,9 +91,11 @@ pub async fn submit(
 ) -> ApiResult<Response> {
     let b = body.value;
     let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
-    let owner = owner_of(&api, &caller, &[b.photo_id], &asked.headers)?;
+    let merge = merge(b.photo_id, b.merge_with.unwrap_or_default())?;
+    let photos: Vec<PhotoId> = [b.photo_id].into_iter().chain(merge.iter().flat_map(|m| m.with.clone())).collect();
+    let owner = owner_of(&api, &caller, &photos, &asked.headers)?;
     let idempotency = asked.idempotency(&caller.user, &owner, &body.bytes)?;
-    let new = NewJobs { user_id: owner, photo_ids: vec![b.photo_id], lane: lane(b.lane), client, reprocess_of: None };
+    let new = NewJobs { user_id: owner, photo_ids: vec![b.photo_id], merge, lane: lane(b.lane), client, reprocess_of: None };
     one(&api, &base, create(&api, new, idempotency).await?).await
 }
 
@@ -110,7 +113,7 @@ pub async fn batch(
     let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
     let owner = owner_of(&api, &caller, &b.photo_ids, &asked.headers)?;
     let idempotency = asked.idempotency(&caller.user, &owner, &body.bytes)?;
-    let new = NewJobs { user_id: owner, photo_ids: b.photo_ids, lane: lane(b.lane), client, reprocess_of: None };
+    let new = NewJobs { user_id: owner, photo_ids: b.photo_ids, merge: None, lane: lane(b.lane), client, reprocess_of: None };
     let jobs = create(&api, new, idempotency).await?;
     let jobs = views::jobs(&api, &base, jobs).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "jobs": jobs }))).into_response())
@@ -129,6 +132,7 @@ pub async fn reprocess(
     let new = NewJobs {
         user_id: old.user_id,
         photo_ids: vec![old.photo_id],
+        merge: old.merge,
         lane: lane(body.value.lane),
         client: old.client,
         reprocess_of: Some(old.id),
@@ -169,6 +173,21 @@ pub fn lane(said: Option<Lane>) -> Lane {
     said.unwrap_or(Lane::HighPriority)
 }
 
+/// Photos that somebody named to be merged into `photo`; one that does not fit is that person's to know.
+fn merge(photo: PhotoId, with: Vec<PhotoId>) -> ApiResult<Option<Merge>> {
+    let wrong = |what: String| Err(ApiError::new(Kind::InvalidBody, what));
+    if with.len() > MAX_MERGED {
+        return wrong(format!("merge_with has at most {MAX_MERGED} ids; there are {}", with.len()));
+    }
+    if with.contains(&photo) {
+        return wrong("merge_with names the photo itself; it is for other photos of the same eye".to_owned());
+    }
+    if with.iter().enumerate().any(|(n, id)| with[..n].contains(id)) {
+        return wrong("merge_with names a photo twice".to_owned());
+    }
+    Ok((!with.is_empty()).then_some(Merge { with, misfit: Misfit::Fails }))
+}
+
 /// Creates jobs, or finds those that the key created before. What is answered is the jobs as they are now.
 pub async fn create(api: &Api, new: NewJobs, idempotency: Option<Idempotency>) -> ApiResult<Vec<Job>> {
     let owner = new.user_id.clone();
@@ -188,7 +207,8 @@ async fn one(api: &Api, base: &Base, jobs: Vec<Job>) -> ApiResult<Response> {
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(views::job(api, base, job).await?)).into_response())
 }
 
-/// The one owner of these photos: an admin's jobs belong to the photo's owner, and a batch is one transaction of one owner.
+/// The one owner of these photos: an admin's jobs belong to the photo's owner, a batch is one transaction of one owner, and nobody's photo is
+/// merged into another's.
 ///
 /// A request with a key may be a replay, whose photos somebody has deleted since and whose jobs are there: it is the caller's own then, and
 /// the store, which knows the key or misses the photos, has the last word.
@@ -199,7 +219,7 @@ fn owner_of(api: &Api, caller: &Caller, ids: &[PhotoId], headers: &HeaderMap) ->
             return if idempotency::key(headers)?.is_some() { Ok(caller.user.clone()) } else { Err(ApiError::not_found("photo")) };
         };
         if owner.as_ref().is_some_and(|o| *o != photo.user_id) {
-            return Err(ApiError::new(Kind::InvalidBody, "the photos of a batch must have one owner"));
+            return Err(ApiError::new(Kind::InvalidBody, "photos that are submitted together must have one owner"));
         }
         owner = Some(photo.user_id);
     }
@@ -227,5 +247,16 @@ mod tests {
             assert!(serde_json::from_value::<Submit>(bad.clone()).is_err(), "{bad}");
         }
         assert!(serde_json::from_value::<Batch>(json!({ "photo_ids": id })).is_err());
+    }
+
+    #[test]
+    fn at_most_two_photos_are_merged_each_another_one() {
+        let id = |n| PhotoId(uuid::Uuid::from_u128(n));
+        assert_eq!(merge(id(1), vec![]).expect("nothing to merge"), None);
+        let both = merge(id(1), vec![id(3), id(2)]).expect("valid").expect("something to merge");
+        assert_eq!(both, Merge { with: vec![id(3), id(2)], misfit: Misfit::Fails });
+        for bad in [vec![id(2), id(3), id(4)], vec![id(1)], vec![id(2), id(1)], vec![id(2), id(2)]] {
+            assert_eq!(merge(id(1), bad.clone()).expect_err("refused").kind(), Kind::InvalidBody, "{bad:?}");
+        }
     }
 }

@@ -68,6 +68,7 @@ pub fn photo(p: &Photo) -> Value {
 struct JobView {
     id: JobId,
     photo_id: PhotoId,
+    merge_with: Vec<PhotoId>,
     user_id: UserId,
     lane: Lane,
     status: Status,
@@ -126,6 +127,7 @@ pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
     let view = JobView {
         id: job.id,
         photo_id: job.photo_id,
+        merge_with: job.merged().to_vec(),
         lane: job.lane,
         status: job.status,
         current_step,

@@ -44,7 +44,7 @@ mod settings;
 mod tensor;
 
 pub use enhance::AUTO_NETWORK;
-pub use merge::Another;
+pub use merge::{Another, Others};
 pub use reuse::Earlier;
 pub use settings::Settings;
 
@@ -110,13 +110,16 @@ impl Pipeline {
     /// From the original to a complete folder. Blocking; seconds.
     #[allow(clippy::result_large_err)] // once a photo: a box would save nothing
     pub fn run(&self, input: &Input, watch: &dyn Watch) -> Result<Done, Ended> {
-        self.merge(input, &[], watch)
+        self.merge(input, &Others::NONE, watch)
     }
 
     /// [`Pipeline::run`] for a photo whose lamps the `others`, of the same eye, may show without: what they show is taken from them
-    /// instead of being made up. Errors beside those of a single photo: MergeMismatch.
+    /// instead of being made up. Errors beside those of a single photo, unless [`Misfit::LeftOut`] makes them warnings: MergeMismatch, and
+    /// for each of the others NoIris, OriginalMissing and those of the decoder.
+    ///
+    /// [`Misfit::LeftOut`]: crate::domain::job::Misfit::LeftOut
     #[allow(clippy::result_large_err)]
-    pub fn merge(&self, input: &Input, others: &[Another], watch: &dyn Watch) -> Result<Done, Ended> {
+    pub fn merge(&self, input: &Input, others: &Others<'_>, watch: &dyn Watch) -> Result<Done, Ended> {
         let begun = self.clock.mono();
         let mut steps = Steps {
             watch,
@@ -134,7 +137,7 @@ impl Pipeline {
         })
     }
 
-    fn stages(&self, input: &Input, others: &[Another], engine: &Engine, steps: &mut Steps<'_>) -> Result<Done, Halt> {
+    fn stages(&self, input: &Input, others: &Others<'_>, engine: &Engine, steps: &mut Steps<'_>) -> Result<Done, Halt> {
         steps.enter(Stage::Load)?;
         let load::Loaded { mut photo, facts } = load::run(input, &self.settings)?;
 
@@ -152,7 +155,7 @@ impl Pipeline {
         steps.enter(Stage::Reflections)?;
         let cleaned = dereflect::run(&mut photo, &eye, &self.settings, engine, steps)?;
 
-        let merge = laid.map(|laid| laid.facts(input.sha256, &eye.mask, &cleaned.made_up));
+        let merge = laid.facts(input.sha256, &eye.mask, &cleaned.made_up);
 
         steps.enter(Stage::Enhance)?;
         let folder = save::Folder::create(&input.out)?; // removed again when it is dropped unfinished
@@ -179,7 +182,7 @@ impl Pipeline {
             iris: eye.iris,
             quality: eye.quality.metrics.clone(),
             verdict: eye.quality.verdict,
-            warnings: eye.warnings,
+            warnings: eye.warnings.into_iter().chain(laid.left_out).collect(),
             degraded,
             reflections: cleaned.facts,
             merge,
@@ -198,7 +201,7 @@ impl Pipeline {
                 report_sha256,
                 report_bytes,
                 on_disk: true,
-                made_by: (!steps.stood_in.get()).then(|| self.fingerprint()),
+                made_by: (!steps.stood_in.get()).then(|| self.fingerprint(others)),
             },
             quality: eye.quality,
             step_ms,

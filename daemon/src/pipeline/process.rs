@@ -9,10 +9,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Another, Ended, Input, Pipeline, Stop, Watch};
+use super::{Another, Ended, Input, Others, Pipeline, Stop, Watch};
 use crate::{
     domain::{
         fault::{Code, Fault, FaultClass},
+        job::Misfit,
         photo::Source,
         report::Report,
         stage::{Stage, StepMs},
@@ -199,6 +200,7 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
         };
         bring().map_err(|e| super::save::fault(out, &e))
     };
+    let others = Others { photos: &others, misfit: Misfit::Fails };
     let run = || pipeline.merge(&input, &others, &Alone);
     let done = run().or_else(|ended| match ended {
         // As the daemon does: what was of that moment alone gets one more try.

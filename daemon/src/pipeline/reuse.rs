@@ -1,7 +1,7 @@
-//! An earlier result as the result of a new job: the same photo's bytes, through the same pipeline, cannot give other pixels.
+//! An earlier result as the result of a new job: the same photos' bytes, through the same pipeline, cannot give other pixels.
 //!
 //! ```text
-//!   fingerprint: program version, settings, networks (sha256), runtime --equal?--> original and files whole (sha256)? --> linked into <out>, new report
+//!   fingerprint: program version, settings, networks (sha256), runtime, merged photos (sha256) --equal?--> original and files whole (sha256)? --> linked into <out>, new report
 //!                                                                        no: the pipeline runs
 //! ```
 //!
@@ -13,7 +13,7 @@ use std::{fs, io, path::Path};
 
 use sha2::{Digest, Sha256 as Hasher};
 
-use super::{Done, Halt, Input, Pipeline, millis, save};
+use super::{Done, Halt, Input, Others, Pipeline, millis, save};
 use crate::{
     domain::{
         ids::Sha256,
@@ -34,8 +34,9 @@ pub struct Earlier<'a> {
 
 impl Pipeline {
     /// What decides which pixels come out, as one hash: program version, settings, and, where the settings leave a step to networks, those
-    /// that lie here with the runtime library.
-    pub fn fingerprint(&self) -> Sha256 {
+    /// that lie here with the runtime library; and the other photos that are merged, with what becomes of one that does not fit: a job that
+    /// has to fail over it must not be given what a burst made without it.
+    pub fn fingerprint(&self, others: &Others<'_>) -> Sha256 {
         let mut hasher = Hasher::new();
         let mut add = |part: String| {
             hasher.update((part.len() as u64).to_le_bytes()); // so that two parts never read as others
@@ -48,13 +49,17 @@ impl Pipeline {
             add(format!("{:?}", self.engine.runtime()));
         }
         networks.into_iter().for_each(|row| add(format!("{row:?}")));
+        if !others.photos.is_empty() {
+            add(format!("{:?}", others.misfit));
+        }
+        others.photos.iter().for_each(|photo| add(photo.sha256.to_string()));
         Sha256(hasher.finalize().into())
     }
 
-    /// The earlier result as `input.out`. None: it is not whole, or not of this photo; nothing is left behind, and the pipeline must run.
-    pub fn reuse(&self, input: &Input, earlier: &Earlier<'_>) -> Option<Done> {
+    /// The earlier result as `input.out`. None: it is not whole, or not of these photos; nothing is left behind, and the pipeline must run.
+    pub fn reuse(&self, input: &Input, others: &Others<'_>, earlier: &Earlier<'_>) -> Option<Done> {
         let begun = self.clock.mono();
-        match self.take_over(input, earlier) {
+        match self.take_over(input, others, earlier) {
             Ok((artifacts, report)) => {
                 let ms = millis(self.clock.mono().saturating_sub(begun));
                 let mut step_ms = StepMs::default();
@@ -70,7 +75,7 @@ impl Pipeline {
         }
     }
 
-    fn take_over(&self, input: &Input, earlier: &Earlier<'_>) -> Result<(Artifacts, Report), String> {
+    fn take_over(&self, input: &Input, others: &Others<'_>, earlier: &Earlier<'_>) -> Result<(Artifacts, Report), String> {
         let bytes = fs::read(earlier.folder.join("report.json")).map_err(|e| format!("report.json: {e}"))?;
         if Sha256(Hasher::digest(&bytes).into()) != earlier.artifacts.report_sha256 {
             return Err("report.json has changed".into());
@@ -79,9 +84,12 @@ impl Pipeline {
         if report.photo.sha256 != input.sha256 {
             return Err("it is of another photo".into());
         }
-        // A disk that changed or lost the original is found out here as it is by a run.
-        if hash(&input.photo).map_err(|e| format!("the original: {e}"))? != input.sha256 {
-            return Err("the original has changed".into());
+        // A disk that changed or lost an original is found out here as it is by a run.
+        let others = others.photos.iter().map(|other| (&other.photo, other.sha256));
+        for (original, sha256) in [(&input.photo, input.sha256)].into_iter().chain(others) {
+            if hash(original).map_err(|e| format!("an original: {e}"))? != sha256 {
+                return Err("an original has changed".into());
+            }
         }
         let folder = save::Folder::create(&input.out).map_err(in_words)?;
         let files = &earlier.artifacts.files;

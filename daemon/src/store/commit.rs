@@ -398,6 +398,18 @@ impl Tx<'_> {
         self.effects.blobs.push(sha256);
     }
 
+    /// Whether an unfinished job needs a photo's original, as its own or to merge it; this group's jobs included.
+    pub fn is_needed(&self, photo: PhotoId) -> Result<bool, StoreError> {
+        let mut ids = self.view().users_of(photo);
+        ids.extend(self.changed_keys(b'j').filter_map(rows::job_of));
+        for id in ids {
+            if self.get::<Job>(&rows::job(id))?.is_some_and(|job| job.needs(photo)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// All jobs of a photo, this group's included.
     pub fn jobs_of(&self, photo: PhotoId) -> Result<Vec<Job>, StoreError> {
         let mut ids = self.view().jobs_of_photo(photo);

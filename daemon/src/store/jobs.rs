@@ -109,16 +109,16 @@ impl Store {
 }
 
 fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Result<Job, StoreError> {
-    let photo: Option<Photo> = tx.get(&rows::photo(photo))?;
-    let photo = photo.filter(|p| p.user_id == new.user_id).ok_or(StoreError::NotFound("photo"))?;
-    if !photo.on_disk {
-        return Err(StoreError::OriginalEvicted);
+    let photo = original(tx, photo, &new.user_id)?;
+    for other in new.merge.iter().flat_map(|merge| &merge.with) {
+        original(tx, *other, &new.user_id)?;
     }
     let client = new.client.clone().filled_by(photo.client);
     let job = Job {
         id,
         seq: tx.next_row(),
         photo_id: photo.id,
+        merge: new.merge.clone(),
         user_id: new.user_id.clone(),
         lane: new.lane,
         status: Status::Pending,
@@ -147,6 +147,13 @@ fn submit_one(tx: &mut Tx<'_>, id: JobId, photo: PhotoId, new: &NewJobs) -> Resu
     tx.put_job(None, &job)?;
     tx.announce(&job, EventKind::Submitted)?;
     Ok(job)
+}
+
+/// A photo of this owner that can be worked on.
+fn original(tx: &Tx<'_>, id: PhotoId, owner: &UserId) -> Result<Photo, StoreError> {
+    let photo: Option<Photo> = tx.get(&rows::photo(id))?;
+    let photo = photo.filter(|p| p.user_id == *owner).ok_or(StoreError::NotFound("photo"))?;
+    if photo.on_disk { Ok(photo) } else { Err(StoreError::OriginalEvicted) }
 }
 
 fn jobs_of_answer(tx: &Tx<'_>, answer: Answer) -> Result<Vec<Job>, StoreError> {

@@ -70,6 +70,9 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+/// Results of one photo that are looked at for one that may be given out again. Photos have one or two; a row is read for each.
+const RESULTS_LOOKED_AT: usize = 4;
+
 /// A handle; clones share the one store.
 #[derive(Clone)]
 pub struct Store {
@@ -169,12 +172,17 @@ impl Store {
         self.view().jobs_of_photo(id)
     }
 
-    /// The newest result of this photo that lies here, if a pipeline with this fingerprint made it. A photo has one owner: what others sent,
-    /// the same bytes too, is never looked at.
+    /// A result of this photo that lies here, if a pipeline with this fingerprint made it: the newest, or one of the few before it (merged with
+    /// others and by itself a photo has two). A photo has one owner: what others sent, the same bytes too, is never looked at.
     pub fn earlier_result(&self, photo: PhotoId, made_by: Sha256) -> Result<Option<Job>, StoreError> {
-        let Some(id) = self.view().newest_result(photo) else { return Ok(None) };
+        let newest: Vec<JobId> = self.view().results_of(photo).take(RESULTS_LOOKED_AT).collect();
         let fits = |job: &Job| job.artifacts.as_ref().is_some_and(|a| a.on_disk && a.made_by == Some(made_by));
-        Ok(self.job(id)?.filter(fits))
+        for id in newest {
+            if let Some(job) = self.job(id)?.filter(fits) {
+                return Ok(Some(job));
+            }
+        }
+        Ok(None)
     }
 
     /// None: the job does not wait.

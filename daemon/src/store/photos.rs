@@ -44,14 +44,14 @@ impl Store {
     }
 
     /// Removes the original (the blob when no other owner has it), its jobs' local results and retained states, and queues the
-    /// deletion of its objects. The jobs' rows stay, without files.
+    /// deletion of its objects. The jobs' rows stay, without files. Results of other photos that it was merged into are theirs, and stay.
     pub async fn delete_photo(&self, id: PhotoId) -> Result<(), StoreError> {
         self.commit(move |tx| {
             let photo: Photo = tx.get(&rows::photo(id))?.ok_or(StoreError::NotFound("photo"))?;
-            let jobs = tx.jobs_of(id)?;
-            if jobs.iter().any(|j| !j.status.is_final()) {
+            if tx.is_needed(id)? {
                 return Err(StoreError::PhotoInUse);
             }
+            let jobs = tx.jobs_of(id)?;
             let mut objects = withdraw_uploads(tx, &photo, &jobs)?;
             if photo.uploaded {
                 objects.push(photo.s3_key());

@@ -130,7 +130,7 @@ impl Store {
 }
 
 impl Tx<'_> {
-    /// Originals (uploaded, without an unfinished job, whose blob nobody else needs), results and pictures that may go: in the order in
+    /// Originals (uploaded, needed by no unfinished job, whose blob nobody else needs), results and pictures that may go: in the order in
     /// which they came to be, until `lacking` bytes are together.
     fn oldest_uploaded(&self, lacking: u64) -> Result<(Vec<PhotoId>, Vec<JobId>), StoreError> {
         let (mut originals, mut results, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -161,7 +161,7 @@ impl Tx<'_> {
 
     fn original_may_go(&self, id: PhotoId) -> Result<bool, StoreError> {
         let there = self.get::<Photo>(&rows::photo(id))?.is_some_and(|p| p.on_disk && p.uploaded);
-        Ok(there && self.jobs_of(id)?.iter().all(|j| j.status.is_final()))
+        Ok(there && !self.is_needed(id)?)
     }
 
     fn result_may_go(&self, id: JobId) -> Result<bool, StoreError> {

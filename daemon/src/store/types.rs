@@ -10,7 +10,7 @@ use crate::{
     domain::{
         event::JobEvent,
         ids::{JobId, PhotoId, Seq, Sha256, UserId},
-        job::{Lane, Status},
+        job::{Lane, Merge, Status},
         photo::{ClientInfo, Eye, ImageFormat, Source},
         transition::Refused,
     },
@@ -48,7 +48,7 @@ pub enum StoreError {
     DiskReserve { free: u64, reserve: u64 },
     #[error("{used} bytes of photos and results are kept; the cap is {cap}")]
     OverCap { used: u64, cap: u64 },
-    #[error("the photo has an unfinished job")]
+    #[error("an unfinished job needs the photo")]
     PhotoInUse,
     #[error("the original is no longer on this device")]
     OriginalEvicted,
@@ -97,6 +97,9 @@ pub enum Answer {
     Capture {
         photo: PhotoId,
         job: Option<JobId>,
+        /// The burst's other frames that were kept.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        others: Vec<PhotoId>,
     },
 }
 
@@ -117,6 +120,8 @@ pub struct NewJobs {
     pub user_id: UserId,
     /// In the order in which they are to be served. All or none.
     pub photo_ids: Vec<PhotoId>,
+    /// Of each of the jobs; `user_id` must own these photos as well.
+    pub merge: Option<Merge>,
     pub lane: Lane,
     /// Where a field is None, the photo's own is taken.
     pub client: ClientInfo,

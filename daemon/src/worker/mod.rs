@@ -7,7 +7,8 @@
 //!                                                                +--checkpoint: stop? time out? give way? ------+
 //! ```
 //!
-//! `run.rs`: one run's flags and time; `work.rs`: the job's own thread; `live.rs`, `pace.rs`: what is told about it; `memory.rs`: what it needs.
+//! `run.rs`: one run's flags and time; `work.rs`: the job's own thread; `live.rs`, `pace.rs`: what is told about it; `photos.rs`, `memory.rs`: what
+//! it needs.
 //!
 //! - A job that gives way blocks its own thread at a checkpoint; nothing is announced and nothing is stored.
 //! - A job that is stuck in one step is given up: its slot is free, its thread writes nothing any more. Threads cannot be killed: after
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use self::live::Live;
 use self::{
+    photos::Photos,
     run::{Overdue, Reason, Run},
     work::{Context, Finished, How},
 };
@@ -28,7 +30,6 @@ use crate::{
         fault::{Code, Fault},
         ids::JobId,
         job::Status,
-        photo::Photo,
         stage::StepMs,
     },
     pipeline::Pipeline,
@@ -40,6 +41,7 @@ use crate::{
 mod live;
 pub mod memory;
 mod pace;
+mod photos;
 mod run;
 mod work;
 
@@ -162,8 +164,7 @@ impl Floor {
         let (waiting, now) = (self.context.store.candidates(), self.context.clock.mono());
         let jobs: Vec<InWork> = self.in_work.iter().map(|b| b.job).collect();
         let taken = self.stuck.iter().map(|b| b.job.bytes).sum();
-        let photo = |id| photo_of(&self.context.store, id);
-        let need = |id| photo(id).map_or(0, |p| memory::need(p.width, p.height));
+        let need = |id| self.photos_of(id).map_or(0, |photos| photos.need());
         let next = self.policy.next(&jobs, taken, &waiting, need, now);
         let mut no_room = next == Next::NoRoom;
         let again = match next {
@@ -183,16 +184,16 @@ impl Floor {
     }
 
     async fn start(&mut self, id: JobId, now: Duration) -> bool {
-        let photo = photo_of(&self.context.store, id);
         match self.context.store.claim(id).await {
             Ok(job) => {
                 self.policy.started(job.lane, now);
-                let bytes = photo.as_ref().map_or(0, |p| memory::need(p.width, p.height));
+                let photos = Photos::of(&self.context.store, &job);
+                let bytes = photos.need();
                 let run = Arc::new(Run::new(self.context.clock.mono()));
                 let in_work = InWork { id, lane: job.lane, bytes, may_go_back: !self.went_back.contains(&id) };
                 self.in_work.push(Busy { job: in_work, run: Arc::clone(&run) });
                 self.tell_lanes();
-                self.context.start(job, photo, run);
+                self.context.start(job, photos, run);
             }
             // Cancelled in the meantime: the next look no longer sees it.
             Err(StoreError::Refused(_) | StoreError::NotFound(_)) => {}
@@ -202,6 +203,12 @@ impl Floor {
             }
         }
         true
+    }
+
+    /// None: the job's row cannot be read.
+    fn photos_of(&self, id: JobId) -> Option<Photos> {
+        let job = self.context.store.job(id).ok().flatten()?;
+        Some(Photos::of(&self.context.store, &job))
     }
 
     /// Whether the disk has room for another result.
@@ -297,11 +304,6 @@ impl Floor {
             }
         }
     }
-}
-
-fn photo_of(store: &Store, id: JobId) -> Option<Photo> {
-    let job = store.job(id).ok().flatten()?;
-    store.photo(job.photo_id).ok().flatten()
 }
 
 #[cfg(test)]

@@ -20,19 +20,20 @@ use tokio::{
 
 use super::{
     Live, Options, STORE_RETRY,
+    photos::Photos,
     run::{Reason, Run},
 };
 use crate::{
     domain::{
         fault::{Code, Fault},
         ids::JobId,
-        job::{Job, Lane},
+        job::{Job, Lane, Misfit},
         photo::Photo,
         stage::{Stage, StepMs},
         transition::Refusal,
     },
     inference::give_way,
-    pipeline::{Done, Earlier, Ended, Input, Pipeline, Stop, Watch},
+    pipeline::{Another, Done, Earlier, Ended, Input, Others, Pipeline, Stop, Watch},
     ports::{Clock, RunStop},
     scheduler::Policy,
     store::{Store, StoreError, blobs, is_full},
@@ -122,28 +123,29 @@ impl Context {
     }
 
     /// Gives the job a thread of its own.
-    pub fn start(&self, job: Job, photo: Option<Photo>, run: Arc<Run>) {
-        let megapixels = photo.as_ref().map_or(0.0, Photo::megapixels);
-        self.live.begin(&job, megapixels, &run);
+    pub fn start(&self, job: Job, photos: Photos, run: Arc<Run>) {
+        self.live.begin(&job, photos.megapixels(), &run);
         let context = self.clone();
         let name = format!("pipeline-{}", job.lane.name());
         let work = move || {
             give_way();
             // Told even if this thread panics: a slot that nobody gives back would block its lane for ever.
             let mut told = Told { to: context.told.clone(), id: job.id, run: Arc::clone(&run), how: How::Ended };
-            told.how = context.work(&job, photo, &run);
+            told.how = context.work(&job, photos, &run);
         };
         std::thread::Builder::new().name(name).spawn(work).expect("the system can start one more thread");
     }
 
-    fn work(&self, job: &Job, photo: Option<Photo>, run: &Arc<Run>) -> How {
+    fn work(&self, job: &Job, photos: Photos, run: &Arc<Run>) -> How {
         let watched = Watched { context: self, job, run };
-        let megapixels = photo.as_ref().map_or(0.0, Photo::megapixels);
-        let result = self.input(job, photo).and_then(|input| {
-            if let Some(done) = self.reused(job, &input) {
+        let megapixels = photos.megapixels();
+        let result = self.input(job, photos).and_then(|(input, others)| {
+            let misfit = job.merge.as_ref().map_or(Misfit::Fails, |merge| merge.misfit);
+            let others = Others { photos: &others, misfit };
+            if let Some(done) = self.reused(job, &input, &others) {
                 return Ok(done);
             }
-            catch_unwind(AssertUnwindSafe(|| self.pipeline.run(&input, &watched)))
+            catch_unwind(AssertUnwindSafe(|| self.pipeline.merge(&input, &others, &watched)))
                 .unwrap_or_else(|_| Err(Ended::Fault(Box::new(Fault::new(Code::Internal, "a pipeline step panicked")), StepMs::default())))
         });
         let how = if run.settle() { self.settled(job, result, megapixels, run) } else { How::Ended };
@@ -154,17 +156,18 @@ impl Context {
         how
     }
 
-    /// An earlier result of this very photo, where nobody asked for a new run.
-    fn reused(&self, job: &Job, input: &Input) -> Option<Done> {
+    /// An earlier result of these very photos, where nobody asked for a new run.
+    fn reused(&self, job: &Job, input: &Input, others: &Others<'_>) -> Option<Done> {
         if job.reprocess_of.is_some() {
             return None;
         }
-        let earlier = self.store.earlier_result(job.photo_id, self.pipeline.fingerprint());
+        let earlier = self.store.earlier_result(job.photo_id, self.pipeline.fingerprint(others));
         let earlier = earlier.unwrap_or_else(|e| {
             tracing::warn!(job = %job.id, error = %e, "earlier results were not looked at");
             None
         })?;
-        self.pipeline.reuse(input, &Earlier { folder: &self.store.result_dir(earlier.id), artifacts: earlier.artifacts.as_ref()? })
+        let earlier = Earlier { folder: &self.store.result_dir(earlier.id), artifacts: earlier.artifacts.as_ref()? };
+        self.pipeline.reuse(input, others, &earlier)
     }
 
     fn settled(&self, job: &Job, result: Result<Done, Ended>, megapixels: f64, run: &Run) -> How {
@@ -202,12 +205,15 @@ impl Context {
         named.parent().map_or(Ok(()), blobs::fsync_dir)
     }
 
-    fn input(&self, job: &Job, photo: Option<Photo>) -> Result<Input, Ended> {
-        let photo = photo
-            .filter(|p| p.on_disk)
-            .ok_or_else(|| Ended::Fault(Box::new(Fault::new(Code::OriginalMissing, "no original on this device")), StepMs::default()))?;
-        let path = self.store.blob_path(&photo.sha256);
-        Ok(Input { photo: path, sha256: photo.sha256, source: photo.source, out: self.folder(job) })
+    /// A photo that is merged is looked for when it is its turn: what becomes of one that is missing is the pipeline's to say. Its row stays
+    /// as long as the job is unfinished.
+    fn input(&self, job: &Job, photos: Photos) -> Result<(Input, Vec<Another>), Ended> {
+        let missing = || Ended::Fault(Box::new(Fault::new(Code::OriginalMissing, "no original on this device")), StepMs::default());
+        let path = |photo: &Photo| self.store.blob_path(&photo.sha256);
+        let own = photos.own.filter(|p| p.on_disk).ok_or_else(missing)?;
+        let another = |photo: Option<Photo>| photo.map(|p| Another { photo: path(&p), sha256: p.sha256 });
+        let others = photos.others.into_iter().map(another).collect::<Option<Vec<_>>>().ok_or_else(missing)?;
+        Ok((Input { photo: path(&own), sha256: own.sha256, source: own.source, out: self.folder(job) }, others))
     }
 
     /// Writes the job's end. A store that cannot take it is asked again: the result is on disk and must not be forgotten.

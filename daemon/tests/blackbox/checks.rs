@@ -9,9 +9,10 @@ use crate::common::{files, live::STEPS};
 pub const PHOTO_KEYS: [&str; 12] =
     ["id", "user_id", "sha256", "bytes", "width", "height", "content_type", "source", "client_ref", "eye", "captured_at", "received_at"];
 
-pub const JOB_KEYS: [&str; 38] = [
+pub const JOB_KEYS: [&str; 39] = [
     "id",
     "photo_id",
+    "merge_with",
     "user_id",
     "lane",
     "status",

@@ -29,6 +29,7 @@ mod idempotency;
 mod journey;
 mod kills;
 mod losses;
+mod merging;
 mod models;
 mod mqtt;
 mod networks;

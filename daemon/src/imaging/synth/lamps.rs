@@ -75,12 +75,7 @@ pub struct Lit {
 /// The eye of `seed` under one to three lamps that `lamps` decides, of one kind, with a weaker point beside them. `size`: half the
 /// extent of the largest, limbus radii, 0.02 to 0.4.
 pub fn lit(seed: u64, lamps: u64, kind: Kind, size: f32, pose: Pose, width: usize, height: usize) -> Lit {
-    let mut scene = Scene::new(seed, width, height);
-    scene.radius *= pose.scale;
-    let (s, c) = sin_cos(pose.turn_deg / 360.0 * std::f32::consts::TAU);
-    scene.tilt = (scene.tilt.0 * c - scene.tilt.1 * s, scene.tilt.1 * c + scene.tilt.0 * s);
-    scene.centre = (scene.centre.0 + pose.shift.0 * scene.radius, scene.centre.1 + pose.shift.1 * scene.radius);
-    let grain = scene.seed ^ lamps as u32;
+    let (mut scene, grain) = posed(seed, lamps, pose, width, height);
     scene.glints.clear();
     let clean = draw(&scene, seed, grain, width, height);
     scene.glints = hung(lamps, kind, size);
@@ -91,6 +86,24 @@ pub fn lit(seed: u64, lamps: u64, kind: Kind, size: f32, pose: Pose, width: usiz
         *g = if levels > Some(GLARE_LEVELS) { 255 } else { 0 };
     }
     Lit { photo: shot.photo, clean: clean.photo, mask: shot.mask, glare, truth: shot.truth }
+}
+
+/// The photo of [`lit`] alone, drawn once: for who needs no truth.
+pub fn shot(seed: u64, lamps: u64, kind: Kind, size: f32, pose: Pose, width: usize, height: usize) -> Rgb {
+    let (mut scene, grain) = posed(seed, lamps, pose, width, height);
+    scene.glints = hung(lamps, kind, size);
+    draw(&scene, seed, grain, width, height).photo
+}
+
+/// The scene as the camera stands to it, under its own lamps still, and the seed of the sensor's noise.
+fn posed(seed: u64, lamps: u64, pose: Pose, width: usize, height: usize) -> (Scene, u32) {
+    let mut scene = Scene::new(seed, width, height);
+    scene.radius *= pose.scale;
+    let (s, c) = sin_cos(pose.turn_deg / 360.0 * std::f32::consts::TAU);
+    scene.tilt = (scene.tilt.0 * c - scene.tilt.1 * s, scene.tilt.1 * c + scene.tilt.0 * s);
+    scene.centre = (scene.centre.0 + pose.shift.0 * scene.radius, scene.centre.1 + pose.shift.1 * scene.radius);
+    let grain = scene.seed ^ lamps as u32;
+    (scene, grain)
 }
 
 fn hung(lamps: u64, kind: Kind, size: f32) -> Vec<Glint> {
@@ -168,6 +181,7 @@ mod tests {
             let glare = l.glare.count_inside();
             assert!(glare > 30 && glare < changed, "{kind:?}: {glare} of {changed}");
             assert!((0..l.glare.data.len()).all(|i| l.glare.data[i] == 0 || l.mask.data[i] >= 128));
+            assert_eq!(shot(4, i as u64, kind, 0.12, Pose::STRAIGHT, 320, 240), l.photo, "{kind:?}");
         }
     }
 

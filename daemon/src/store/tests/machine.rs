@@ -18,6 +18,7 @@ enum Deed {
     Photo(u8),
     Submit {
         photo: u8,
+        merges: Option<u8>,
         lane: Lane,
         times: usize,
     },
@@ -69,7 +70,8 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     let how = prop_oneof![6 => Just(How::Vouched), 1 => Just(How::Cut), 1 => Just(How::Deferred), 1 => Just(How::Hopeless)];
     let one = prop_oneof![
         4 => n.clone().prop_map(Deed::Photo),
-        6 => (n.clone(), lane, 1usize..4).prop_map(|(photo, lane, times)| Deed::Submit { photo, lane, times }),
+        6 => (n.clone(), prop::option::of(n.clone()), lane, 1usize..4)
+            .prop_map(|(photo, merges, lane, times)| Deed::Submit { photo, merges, lane, times }),
         6 => Just(Deed::Start),
         4 => n.clone().prop_map(Deed::Step),
         4 => n.clone().prop_map(Deed::Complete),
@@ -114,18 +116,24 @@ impl Machine {
         let (store, model) = (&self.store, &mut self.model);
         match *deed {
             Deed::Photo(n) => model.photo(n, photo(store, "a", n).await.id),
-            Deed::Submit { photo, lane, times } => {
+            Deed::Submit { photo, merges, lane, times } => {
                 let Some(id) = model.photo_id(photo) else { return };
+                let merges = merges.filter(|other| *other != photo && model.photo_id(*other).is_some());
+                let merge = merges.and_then(|other| model.photo_id(other)).map(|id| Merge { with: vec![id], misfit: Misfit::Fails });
                 let new = NewJobs {
                     user_id: "a".parse().expect("a name"),
                     photo_ids: vec![id; times],
+                    merge,
                     lane,
                     client: ClientInfo::default(),
                     reprocess_of: None,
                 };
                 match store.submit(new, None).await {
-                    Ok(jobs) => model.submitted(photo, lane, jobs.iter().map(|j| j.id)),
-                    Err(StoreError::OriginalEvicted) => assert!(!model.is_here(photo), "an original that lies here was called evicted"),
+                    Ok(jobs) => model.submitted(photo, merges, lane, jobs.iter().map(|j| j.id)),
+                    Err(StoreError::OriginalEvicted) => {
+                        let all_here = model.is_here(photo) && merges.is_none_or(|other| model.is_here(other));
+                        assert!(!all_here, "originals that lie here were called evicted");
+                    }
                     Err(e) => panic!("{e}"),
                 }
             }

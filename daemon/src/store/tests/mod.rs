@@ -25,7 +25,7 @@ use crate::{
     domain::{
         fault::{Code, Fault},
         ids::Sha256,
-        job::{Artifacts, Status, UploadStatus},
+        job::{Artifacts, Merge, Misfit, Status, UploadStatus},
         photo::{ClientInfo, ImageFormat, Source},
         quality::{Quality, Verdict},
         report::{FileFacts, ReportFiles},
@@ -88,7 +88,14 @@ pub async fn photo(store: &Store, owner: &str, n: u8) -> Photo {
 }
 
 pub fn jobs(photo: &Photo, lane: Lane) -> NewJobs {
-    NewJobs { user_id: photo.user_id.clone(), photo_ids: vec![photo.id], lane, client: ClientInfo::default(), reprocess_of: None }
+    NewJobs {
+        user_id: photo.user_id.clone(),
+        photo_ids: vec![photo.id],
+        merge: None,
+        lane,
+        client: ClientInfo::default(),
+        reprocess_of: None,
+    }
 }
 
 pub async fn submit(store: &Store, photo: &Photo) -> Job {
@@ -177,6 +184,45 @@ async fn a_photo_with_an_unfinished_job_is_not_deleted() {
     assert!(matches!(store.delete_photo(photo.id).await, Err(StoreError::PhotoInUse)));
     store.cancel(job.id, None).await.expect("cancelled");
     store.delete_photo(photo.id).await.expect("deleted");
+}
+
+/// A job of the first that merges the second.
+async fn submit_merged(store: &Store, photo: &Photo, other: &Photo) -> Result<Job, StoreError> {
+    let merge = Some(Merge { with: vec![other.id], misfit: Misfit::Fails });
+    Ok(store.submit(NewJobs { merge, ..jobs(photo, Lane::HighPriority) }, None).await?.remove(0))
+}
+
+#[tokio::test]
+async fn a_photo_that_an_unfinished_job_merges_is_not_deleted_and_afterwards_the_result_stays_without_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let (own, other) = (photo(&store, "a", 1).await, photo(&store, "a", 2).await);
+    let job = submit_merged(&store, &own, &other).await.expect("submitted");
+    assert_eq!((job.merged(), store.jobs_of_photo(other.id)), (&[other.id][..], Vec::new()), "the job is of its own photo alone");
+    assert!(matches!(store.delete_photo(other.id).await, Err(StoreError::PhotoInUse)));
+    store.claim(job.id).await.expect("claimed");
+    store.close().await;
+
+    // The start knows it from the rows.
+    let (store, _) = open(dir.path());
+    assert!(matches!(store.delete_photo(other.id).await, Err(StoreError::PhotoInUse)));
+    store.claim(job.id).await.expect("claimed again");
+    std::fs::create_dir_all(store.result_dir(job.id)).expect("a folder");
+    store.complete(job.id, outcome()).await.expect("stored");
+    store.delete_photo(other.id).await.expect("deleted");
+    assert!(store.result_dir(job.id).is_dir(), "the result went with a photo that it is not of");
+    let found = store.job(job.id).expect("reads").expect("is there");
+    assert_eq!((found.status, found.merged()), (Status::Completed, &[other.id][..]));
+    assert!(matches!(submit_merged(&store, &own, &other).await, Err(StoreError::NotFound("photo"))));
+}
+
+#[tokio::test]
+async fn nobodys_photo_is_merged_into_somebody_elses() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let (own, foreign) = (photo(&store, "a", 1).await, photo(&store, "b", 2).await);
+    assert!(matches!(submit_merged(&store, &own, &foreign).await, Err(StoreError::NotFound("photo"))));
+    assert_eq!(store.waiting().len(), 0);
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ struct JobModel {
     id: JobId,
     /// Its place among the photos.
     photo: usize,
+    /// Of one photo that it merges.
+    merges: Option<usize>,
     lane: Lane,
     status: Status,
     attempt: u32,
@@ -106,7 +108,11 @@ impl Model {
     }
 
     pub fn in_use(&self, n: u8) -> bool {
-        self.photo_at(n).is_some_and(|at| self.jobs.iter().any(|j| j.photo == at && !j.status.is_final()))
+        self.photo_at(n).is_some_and(|at| self.is_needed(at))
+    }
+
+    fn is_needed(&self, at: usize) -> bool {
+        self.jobs.iter().any(|j| (j.photo == at || j.merges == Some(at)) && !j.status.is_final())
     }
 
     /// Each of one byte.
@@ -132,13 +138,16 @@ impl Model {
         }
     }
 
-    pub fn submitted(&mut self, n: u8, lane: Lane, ids: impl Iterator<Item = JobId>) {
+    pub fn submitted(&mut self, n: u8, merges: Option<u8>, lane: Lane, ids: impl Iterator<Item = JobId>) {
         let photo = self.photo_at(n).expect("it was accepted");
         assert!(self.photos[photo].here, "a job without its original was accepted");
+        assert!(merges.is_none_or(|other| self.is_here(other)), "a job without an original that it merges was accepted");
+        let merges = merges.and_then(|other| self.photo_at(other));
         for id in ids {
             self.jobs.push(JobModel {
                 id,
                 photo,
+                merges,
                 lane,
                 status: Status::Pending,
                 attempt: 0,
@@ -329,7 +338,7 @@ impl Model {
 
     pub fn evicted(&mut self) {
         for at in 0..self.photos.len() {
-            let busy = self.jobs.iter().any(|j| j.photo == at && !j.status.is_final());
+            let busy = self.is_needed(at);
             let photo = &mut self.photos[at];
             photo.here &= !photo.uploaded || busy;
         }

@@ -78,6 +78,38 @@ async fn pictures_of_refused_photos_are_kept_over_a_restart_and_go_when_room_is_
 }
 
 #[tokio::test]
+async fn an_original_that_an_unfinished_job_merges_stays_and_one_that_went_cannot_be_merged() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = Store::open(Options { cap: 10, ..options(dir.path()) }).expect("opens");
+    let (own, other) = (photo(&store, "a", 1).await, photo(&store, "a", 2).await);
+    all_uploaded(&store).await;
+    let job = submit_merged(&store, &own, &other).await.expect("submitted");
+    assert!(matches!(store.admit(9).await, Err(StoreError::OverCap { .. })), "a job lost what it merges");
+    store.cancel(job.id, None).await.expect("cancelled");
+    store.admit(10).await.expect("now they go");
+    assert!(!store.blob_path(&other.sha256).exists());
+    let own = photo(&store, "a", 1).await; // its original again
+    assert!(matches!(submit_merged(&store, &own, &other).await, Err(StoreError::OriginalEvicted)));
+}
+
+#[tokio::test]
+async fn the_result_that_is_given_out_again_is_one_of_the_newest_that_this_pipeline_made() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let of = photo(&store, "a", 1).await;
+    let mut made = Vec::new();
+    for by in [1, 2, 1] {
+        let id = submit(&store, &of).await.id;
+        store.claim(id).await.expect("claimed");
+        let mut outcome = outcome();
+        outcome.artifacts.made_by = Some(Sha256([by; 32]));
+        made.push(store.complete(id, outcome).await.expect("stored").id);
+    }
+    let found = |by| store.earlier_result(of.id, Sha256([by; 32])).expect("reads").map(|job| job.id);
+    assert_eq!([found(1), found(2), found(3)], [Some(made[2]), Some(made[1]), None]);
+}
+
+#[tokio::test]
 async fn an_original_that_a_job_still_needs_stays_and_a_policy_that_evicts_nothing_evicts_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = Store::open(Options { cap: 50, ..options(dir.path()) }).expect("opens");

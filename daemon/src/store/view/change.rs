@@ -10,7 +10,7 @@ use crate::{
     domain::{
         event::EventKind,
         ids::{JobId, PhotoId, Seq, Sha256, UserId},
-        job::{Annotated, Lane, Status, UploadStatus},
+        job::{Annotated, Lane, Merge, Status, UploadStatus},
         photo::Eye,
     },
     store::{
@@ -49,6 +49,8 @@ pub struct JobFacts {
     pub id: JobId,
     pub seq: Seq,
     pub photo_id: PhotoId,
+    #[serde(default)]
+    merge: Option<Merge>,
     pub user_id: UserId,
     pub lane: Lane,
     pub status: Status,
@@ -85,6 +87,10 @@ struct Size {
 }
 
 impl JobFacts {
+    pub fn merged(&self) -> &[PhotoId] {
+        self.merge.as_ref().map_or(&[], |merge| &merge.with)
+    }
+
     /// What of it lies on this device.
     pub fn here(&self) -> Here {
         let result = self.artifacts.as_ref().filter(|a| a.on_disk);

@@ -14,6 +14,7 @@ pub use self::change::{Change, Instant};
 use self::{
     change::{JobFacts, PhotoFacts},
     jobs::{JobEntry, Jobs},
+    merging::Merging,
     photos::{PhotoEntry, Photos},
     ranks::Ranks,
     table::{Labels, Owners},
@@ -29,6 +30,7 @@ use crate::domain::{
 
 mod change;
 mod jobs;
+mod merging;
 mod photos;
 mod ranks;
 mod table;
@@ -54,6 +56,7 @@ pub struct View {
     /// Their seqs, by lane.
     ranks: [Ranks; 2],
     pub running: HashSet<JobId>,
+    merging: Merging,
     pub uploads: BTreeMap<Seq, UploadEntry>,
     subjects: BTreeSet<(Subject, Seq)>,
     /// Objects that an attempt is under way for.
@@ -126,6 +129,11 @@ impl View {
     }
 
     fn put_job(&mut self, j: JobFacts, at: Instant) {
+        if j.status.is_final() {
+            self.merging.no_more(j.merged(), j.id);
+        } else {
+            self.merging.needed(j.merged(), j.id);
+        }
         match j.status {
             Status::Pending => self.wait(&j, at),
             Status::Processing => {
@@ -195,9 +203,17 @@ impl View {
         ids
     }
 
-    /// The newest job of a photo whose result lies here.
-    pub fn newest_result(&self, id: PhotoId) -> Option<JobId> {
-        self.jobs.of_photo(id, &self.photos).map(|place| self.jobs.table.at(place)).find(|job| job.has_result_here()).map(|job| job.id)
+    /// The jobs of a photo whose results lie here, newest first.
+    pub fn results_of(&self, id: PhotoId) -> impl Iterator<Item = JobId> {
+        let jobs = self.jobs.of_photo(id, &self.photos).map(|place| self.jobs.table.at(place));
+        jobs.filter(|job| job.has_result_here()).map(|job| job.id)
+    }
+
+    /// Jobs that may need this photo's original: its own, finished ones too, and unfinished ones that merge it.
+    pub fn users_of(&self, id: PhotoId) -> Vec<JobId> {
+        let mut ids = self.jobs_of_photo(id);
+        ids.extend(self.merging.jobs_of(id));
+        ids
     }
 
     /// Photo rows that need the blob.
