@@ -99,6 +99,9 @@ pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
         }
         for (path, mut outcome) in waiting {
             if let Ok(job) = outcome {
+                if !output.json {
+                    print(path.display())?;
+                }
                 outcome = Ok(jobs::wait_for(&client, &job, &state, output).await?);
             }
             all &= tell_outcome(path, &outcome, wait, output)?;
@@ -123,7 +126,7 @@ fn tell_outcome(path: &Path, outcome: &Outcome, waited: bool, output: Output) ->
     match outcome {
         _ if output.json => print(object(path, outcome))?,
         // Waiting has shown each step and the end.
-        Ok(job) if !waited => print(jobs::row(job))?,
+        Ok(job) if !waited => print(format!("{}  {}", jobs::row(job), path.display()))?,
         Ok(_) => {}
         Err(_) => {
             let facts = object(path, outcome);

@@ -4,7 +4,8 @@
 //! is min(R, G, B) above its local median: pale blue or hazel texture is bright in one channel, never in all three, and sclera is left
 //! out because only the mask's inside counts. Two thresholds (hysteresis): a core that nothing but a lamp makes, grown into its flare.
 //! Both follow the eye: in a pale grey iris the fibres themselves rise far above their median, so what counts is the rise in terms of the
-//! texture's own spread, and that is taken from its dark half, which no lamp touches.
+//! texture's own spread, and that is taken from its dark half, which no lamp touches. Flare must also be brighter than its zone, all around the
+//! pupil: a pale collarette beside a darker ring rises above its surroundings, too, and would be taken for the flare of any lamp on it.
 
 use std::ops::Range;
 
@@ -30,8 +31,8 @@ pub struct Highlights {
 const CORE_RISE: f32 = 70.0;
 /// The same in spreads of the texture (median less 10th percentile).
 const CORE_SPREADS: f32 = 3.0;
-/// The core's own level in the darkest channel.
-const CORE_LEVEL: u8 = 160;
+/// The core's own level in the darkest channel, on the iris and on the pupil, where nothing but a lamp is bright.
+const CORE_LEVEL: [u8; 2] = [135, 90];
 /// As good as burnt out: a core whatever the texture, if it rises at all.
 const BURNT: (u8, f32) = (215, 40.0);
 /// Flare around a core, levels and spreads.
@@ -39,6 +40,10 @@ const FLARE_RISE: f32 = 26.0;
 const FLARE_SPREADS: f32 = 1.0;
 /// How far flare reaches from its core, in limbus radii.
 const FLARE_REACH: f64 = 0.10;
+/// Zones of the iris: rings of the same area around the limbus' centre.
+const ZONES: usize = 24;
+/// Flare above its zone's median, levels.
+const ZONE_RISE: f32 = 22.0;
 /// Smaller than this, in limbus areas, is noise or texture: 4 px on an iris of 200 px.
 const MIN_AREA: f64 = 1.0 / 8000.0;
 /// Beyond this radius (of the limbus') bright means sclera more often than lamp.
@@ -52,17 +57,21 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     let radius = geometry::radius(limbus);
     let rise = window.rise(radius);
     let spread = window.spread(&rise);
+    let frame = geometry::Frame::new(limbus);
+    let zones = window.zones(&frame, radius);
     let (w, h) = (window.width, window.height);
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
     for (i, rise) in rise.iter().enumerate().filter(|(i, _)| window.inside[*i]) {
-        let (rise, spread, white) = (f32::from(*rise), spread[usize::from(window.in_pupil[i])], window.white[i]);
-        if rise >= FLARE_RISE.max(FLARE_SPREADS * spread) {
+        let part = usize::from(window.in_pupil[i]);
+        let (rise, spread, white) = (f32::from(*rise), spread[part], window.white[i]);
+        let stands_out = white >= CORE_LEVEL[part] && rise >= CORE_RISE.max(CORE_SPREADS * spread);
+        if stands_out || (white >= BURNT.0 && rise >= BURNT.1) {
+            (core.data[i], flare.data[i]) = (255, 255);
+        } else if rise >= FLARE_RISE.max(FLARE_SPREADS * spread)
+            && (window.in_pupil[i] || f32::from(white) >= zones[window.zone(&frame, i)] + ZONE_RISE)
+        {
             flare.data[i] = 255;
-            let stands_out = white >= CORE_LEVEL && rise >= CORE_RISE.max(CORE_SPREADS * spread);
-            if stands_out || (white >= BURNT.0 && rise >= BURNT.1) {
-                core.data[i] = 255;
-            }
         }
     }
     let reach = mask::dilate(&core, (radius * FLARE_REACH).ceil() as usize);
@@ -159,6 +168,28 @@ impl Window {
         let (width, cols) = (self.width, self.width.div_ceil(cell));
         (0..self.height)
             .flat_map(move |y| (0..cols).map(move |c| (y / cell * cols + c, y * width + c * cell..y * width + ((c + 1) * cell).min(width))))
+    }
+
+    /// Which zone a pixel lies in.
+    fn zone(&self, limbus: &geometry::Frame, i: usize) -> usize {
+        let rho2 = limbus.rho2((self.x + i % self.width) as f64 + 0.5, (self.y + i / self.width) as f64 + 0.5);
+        ((rho2 * ZONES as f64) as usize).min(ZONES - 1)
+    }
+
+    /// Each zone's median of the darkest channel, of some thousand pixels of the iris.
+    fn zones(&self, limbus: &geometry::Frame, radius: f64) -> [f32; ZONES] {
+        let step = ((radius / 40.0) as usize).max(1);
+        let mut levels = vec![Vec::new(); ZONES];
+        for y in (0..self.height).step_by(step) {
+            for i in (y * self.width..(y + 1) * self.width).step_by(step).filter(|i| self.inside[*i] && !self.in_pupil[*i]) {
+                levels[self.zone(limbus, i)].push(self.white[i]);
+            }
+        }
+        let median = |mut zone: Vec<u8>| {
+            let middle = zone.len() / 2;
+            if zone.is_empty() { 0.0 } else { f32::from(*zone.select_nth_unstable(middle).1) }
+        };
+        std::array::from_fn(|n| median(std::mem::take(&mut levels[n])))
     }
 
     /// How far the dark tenth of the iris' and of the pupil's own texture lies below its median, levels.
@@ -266,6 +297,32 @@ mod tests {
         for (x, y) in [(60, 110), (55, 105), (127, 90), (120, 83), (134, 97)] {
             assert_eq!(h.map.gray.px(x - h.map.x, y - h.map.y), 255, "{x} {y}");
         }
+    }
+
+    #[test]
+    fn the_pale_zone_around_a_pupil_is_no_flare_of_the_lamp_on_it() {
+        let (mut photo, limbus, pupil, mask) = eye([60, 90, 130]);
+        for y in 0..200 {
+            for x in 0..200 {
+                let (fx, fy) = (x as f64 + 0.5, y as f64 + 0.5);
+                if geometry::contains(&geometry::circle(100.0, 100.0, 48.0), fx, fy) && !geometry::contains(&pupil, fx, fy) {
+                    photo.set(x, y, [140, 145, 150]);
+                }
+            }
+        }
+        spot(&mut photo, 60, 100, 5);
+        let h = find(&photo, &limbus, Some(&pupil), &mask);
+        assert_eq!(h.count, 1);
+        assert!(h.area_px >= 11 * 11 && h.area_px < 180, "{}", h.area_px);
+    }
+
+    #[test]
+    fn a_small_lamp_that_the_lens_dims_is_found_on_the_pupil() {
+        let (mut photo, limbus, pupil, mask) = eye([70, 45, 30]);
+        for (x, y) in (96..101).flat_map(|x| (94..99).map(move |y| (x, y))) {
+            photo.set(x, y, [104, 106, 110]);
+        }
+        assert_eq!(find(&photo, &limbus, Some(&pupil), &mask).area_px, 25);
     }
 
     #[test]
