@@ -16,6 +16,7 @@ use moxcms::ColorProfile;
 
 use super::raster::{Gray, Rgb, Rows};
 
+pub(super) use self::jpeg::ZIGZAG;
 pub use self::jpeg::{Chroma, JPEG_MAX_SIDE, jpeg};
 
 /// Quality (1..=100) from which the colour of a photo keeps its full resolution.

@@ -18,24 +18,24 @@ pub fn avx2() -> bool {
 
 /// A function whose body is compiled twice. What it calls should be `#[inline(always)]`, or is not part of it.
 macro_rules! wide {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $n:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident $(<const $n:ident: usize>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
-        $vis fn $name $(<const $n: usize>)? ($($arg: $type),*) {
+        $vis fn $name $(<const $n: usize>)? ($($arg: $type),*) $(-> $result)? {
             #[inline(always)]
-            fn plain $(<const $n: usize>)? ($($arg: $type),*) $body
+            fn plain $(<const $n: usize>)? ($($arg: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-                fn twin $(<const $n: usize>)? ($($arg: $type),*) {
-                    plain($($arg),*);
+                fn twin $(<const $n: usize>)? ($($arg: $type),*) $(-> $result)? {
+                    plain($($arg),*)
                 }
                 if crate::imaging::wide::avx2() {
                     // SAFETY: the processor has what the twin was compiled for; it was asked on the line above.
                     return unsafe { twin($($arg),*) };
                 }
             }
-            plain($($arg),*);
+            plain($($arg),*)
         }
     };
 }

@@ -1,6 +1,12 @@
-//! JPEG (ITU-T T.81): its segments, and its pixels through zune-jpeg.
+//! JPEG (ITU-T T.81): its segments and its pixels.
+//!
+//! ```text
+//! bytes --sequential, whole, nothing odd--> one walk over the codes (sequential)
+//!   \---------- anything else ------------> are all codes there? (coded) --> pixels by zune-jpeg, or what is wrong
+//! ```
 
 mod coded;
+mod sequential;
 
 use std::ops::Range;
 
@@ -145,6 +151,21 @@ fn icc(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// Pixels as stored, and the ICC profile unless it is one for inks.
 pub(super) fn pixels(bytes: &[u8]) -> Result<(Rgb, Option<Vec<u8>>), DecodeError> {
+    match in_one_walk(bytes) {
+        Some(rgb) => Ok((rgb, icc(bytes))),
+        None => in_two_walks(bytes),
+    }
+}
+
+/// The usual file. None: another kind, or one with something wrong that is for [`in_two_walks`] to find.
+fn in_one_walk(bytes: &[u8]) -> Option<Rgb> {
+    // The library reads the headers here, too: what it would refuse in them is refused, and it knows whose three components are not
+    // Y, Cb and Cr (an Adobe segment, or ids R, G and B).
+    let decoder = headers(bytes, true).ok()?;
+    matches!(decoder.input_colorspace(), Some(ColorSpace::YCbCr | ColorSpace::Luma)).then(|| sequential::pixels(bytes))?
+}
+
+fn in_two_walks(bytes: &[u8]) -> Result<(Rgb, Option<Vec<u8>>), DecodeError> {
     // The decoder fills what is missing with grey. A file that was cut lacks its EOI, wherever it was cut; one that was cut and given
     // a new EOI lacks codes for its last blocks.
     coded::check(bytes)?;
@@ -152,19 +173,25 @@ pub(super) fn pixels(bytes: &[u8]) -> Result<(Rgb, Option<Vec<u8>>), DecodeError
     for segment in walk.by_ref() {
         segment?;
     }
-    let options = DecoderOptions::default()
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX))
-        .jpeg_set_out_colorspace(ColorSpace::RGB)
-        // Strict refuses codes that do not exist, but also stray bytes between segments, which are harmless.
-        .set_strict_mode(!walk.junk);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
-    decoder.decode_headers().map_err(why)?;
+    // Strict refuses codes that do not exist, but also stray bytes between segments, which are harmless.
+    let mut decoder = headers(bytes, !walk.junk)?;
     let (width, height) = decoder.dimensions().ok_or_else(|| DecodeError::corrupt("no frame header"))?;
     let inks = decoder.input_colorspace().is_some_and(|c| c.num_components() == 4);
     let mut rgb = Rgb::new(width, height);
     decoder.decode_into(&mut rgb.data).map_err(why)?;
     Ok((rgb, if inks { None } else { icc(bytes) }))
+}
+
+/// The library, with all up to the first scan read.
+fn headers(bytes: &[u8], strict: bool) -> Result<JpegDecoder<ZCursor<&[u8]>>, DecodeError> {
+    let options = DecoderOptions::default()
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
+        .jpeg_set_out_colorspace(ColorSpace::RGB)
+        .set_strict_mode(strict);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    decoder.decode_headers().map_err(why)?;
+    Ok(decoder)
 }
 
 fn why(e: DecodeErrors) -> DecodeError {
@@ -175,3 +202,6 @@ fn why(e: DecodeErrors) -> DecodeError {
         other => DecodeError::corrupt(format!("{other:?}")),
     }
 }
+
+#[cfg(test)]
+mod tests;

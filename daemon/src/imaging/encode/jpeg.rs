@@ -28,6 +28,7 @@ use super::{
 use crate::imaging::wide;
 
 pub use self::planes::Chroma;
+pub(in crate::imaging) use self::tables::ZIGZAG;
 
 /// Largest side that a JPEG can say, px.
 pub const JPEG_MAX_SIDE: usize = u16::MAX as usize;

@@ -222,7 +222,8 @@ impl Table {
 }
 
 /// Whether one of the eight bytes is FF.
-fn has_ff(word: u64) -> bool {
+#[inline(always)]
+pub(super) fn has_ff(word: u64) -> bool {
     const ONES: u64 = u64::MAX / 255;
     (!word).wrapping_sub(ONES) & word & (ONES << 7) != 0
 }

@@ -10,6 +10,10 @@ use super::{
 const BLOCK_BYTES: usize = 208;
 /// Written at a time.
 const WORD_BYTES: usize = 8;
+/// A place in a block's bytes modulo this needs no check.
+const PLACES: usize = 256;
+/// Where a block's codes go.
+type Room = [u8; PLACES + WORD_BYTES];
 
 /// Code and length for what can be said of luma or chroma.
 pub struct Coder {
@@ -60,37 +64,53 @@ impl Coder {
     }
 }
 
+/// Bits that are still to be written: the last `count` of `bits`.
+#[derive(Clone, Copy)]
+struct Held {
+    bits: u64,
+    count: u32,
+}
+
+impl Held {
+    #[inline(always)]
+    fn push(&mut self, code: u32, bits: u32) {
+        self.bits = self.bits << bits | u64::from(code);
+        self.count += bits;
+    }
+
+    #[inline(always)]
+    fn push_value(&mut self, entry: u32, value: i32, size: u32) {
+        // A negative value is said by its low bits minus one (T.81 F.1.2.1).
+        let low = (value + (value >> 31)) as u32 & ((1 << size) - 1);
+        self.push(entry >> 6 | low, entry & 63);
+    }
+
+    /// Writes all, of which there are fewer than 64, left-aligned; what does not fill a byte stays and goes out again with the next.
+    #[inline(always)]
+    fn write(&mut self, room: &mut Room, at: &mut usize) {
+        room[*at % PLACES..][..WORD_BYTES].copy_from_slice(&(self.bits << 1 << (63 - self.count)).to_be_bytes());
+        *at += (self.count / 8) as usize;
+        self.count %= 8;
+    }
+}
+
 /// The bits of a strip, before stuffing.
 pub struct Bits<'a> {
     buffer: &'a mut [u8],
     at: usize,
-    /// The last `count` (below 8) bits of this are still to be written.
-    held: u64,
-    count: u32,
+    /// Fewer than 8 between blocks.
+    held: Held,
 }
 
 impl<'a> Bits<'a> {
     /// `buffer` grows to what `blocks` blocks may need.
     pub fn new(buffer: &'a mut Vec<u8>, blocks: usize) -> Self {
-        buffer.resize(blocks * BLOCK_BYTES + 2 * WORD_BYTES, 0);
-        Self { buffer, at: 0, held: 0, count: 0 }
+        buffer.resize(blocks * BLOCK_BYTES + size_of::<Room>(), 0);
+        Self { buffer, at: 0, held: Held { bits: 0, count: 0 } }
     }
 
-    #[inline(always)]
-    fn put(&mut self, value: u32, bits: u32) {
-        self.held = self.held << bits | u64::from(value);
-        self.count += bits;
-        // All held bits go out, left-aligned; what does not fill a byte goes out again with the next.
-        self.buffer[self.at..self.at + WORD_BYTES].copy_from_slice(&(self.held << (64 - self.count)).to_be_bytes());
-        self.at += (self.count / 8) as usize;
-        self.count %= 8;
-    }
-
-    #[inline(always)]
-    fn put_value(&mut self, entry: u32, value: i32, size: u32) {
-        // A negative value is said by its low bits minus one (T.81 F.1.2.1).
-        let low = (value + (value >> 31)) as u32 & ((1 << size) - 1);
-        self.put(entry >> 6 | low, entry & 63);
+    fn room(&mut self) -> &mut Room {
+        self.buffer[self.at..].first_chunk_mut().expect("there is room for each block, and for one more")
     }
 
     /// `before`: the DC value of the component's last block; `nonzero`: the block's mask.
@@ -100,35 +120,50 @@ impl<'a> Bits<'a> {
         for (eighth, spread) in SPREAD.iter().enumerate() {
             zigzag |= spread[(nonzero >> (8 * eighth)) as usize & 255];
         }
+        let (mut held, mut at) = (self.held, 0);
+        let room = self.room();
         let size_of = |value: i32| 32 - value.unsigned_abs().leading_zeros();
         let difference = i32::from(block[0]) - i32::from(before);
         let size = size_of(difference);
-        self.put_value(coder.dc[size as usize & 15], difference, size);
+        held.push_value(coder.dc[size as usize & 15], difference, size);
         let mut rest = zigzag & !1;
         let mut last = 0;
+        // Every other value is written with the one before it: 7 + 2 x 26 bits at most.
+        let mut full = true;
         while rest != 0 {
             let place = rest.trailing_zeros();
             rest &= rest - 1;
             let mut run = place - last - 1;
             last = place;
             while run > 15 {
-                self.put_value(coder.ac[SIXTEEN_ZEROS], 0, 0);
+                held.push_value(coder.ac[SIXTEEN_ZEROS], 0, 0);
+                held.write(room, &mut at);
                 run -= 16;
             }
             let value = i32::from(block[usize::from(ORDER[place as usize & 63] & 63)]);
             let size = size_of(value);
-            self.put_value(coder.ac[(run << 4 | size) as usize & 255], value, size);
+            held.push_value(coder.ac[(run << 4 | size) as usize & 255], value, size);
+            if full {
+                held.write(room, &mut at);
+            }
+            full = !full;
         }
         if last != 63 {
-            self.put_value(coder.ac[END_OF_BLOCK], 0, 0);
+            held.push_value(coder.ac[END_OF_BLOCK], 0, 0);
         }
+        held.write(room, &mut at);
+        self.held = held;
+        self.at += at;
     }
 
     /// Fills the last byte with ones and appends all to `out`, 00 behind each FF.
     pub fn finish(mut self, out: &mut Vec<u8>) {
-        if self.count > 0 {
-            let free = 8 - self.count;
-            self.put((1 << free) - 1, free);
+        if self.held.count > 0 {
+            let (mut held, mut at) = (self.held, 0);
+            let free = 8 - held.count;
+            held.push((1 << free) - 1, free);
+            held.write(self.room(), &mut at);
+            self.at += at;
         }
         let bytes = &self.buffer[..self.at];
         out.reserve(bytes.len() + bytes.len() / 32);
