@@ -1,5 +1,6 @@
 //! `make bench-pixels`: the pixel operations and the whole pipeline without weights beside OpenCV, turn by turn in one run; then what
-//! `enhance.detail` is worth beside Lanczos alone.
+//! `enhance.detail` is worth beside Lanczos alone, and what finding an iris with the network that ships costs (no other side: where OpenCV
+//! draws a disc, there is nothing to compare).
 //!
 //! OpenCV runs in a Python process (benches/pixels.py) that does one operation when it is asked for it. CPU time of all threads counts,
 //! the median of the turns: on a machine that others use, too, the wall clock says little. The pipeline's figures contain the start
@@ -14,11 +15,13 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use irisd::{
+    adapters::model_ort::{OrtOptions, OrtRuntime},
     domain::report::Ellipse,
     imaging::{
         clahe::clahe_gray,
@@ -31,6 +34,12 @@ use irisd::{
         resize::{Lanczos, shrink},
         synth,
     },
+    inference::{
+        Engine, Options, RunError,
+        manifest::{Manifest, Role},
+    },
+    pipeline::eyenet,
+    ports::ModelRuntime,
 };
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use serde_json::Value;
@@ -54,6 +63,7 @@ fn main() {
     operations(&eye.bytes, Python::start(&[&eye.path, &mask]));
     pipelines();
     worth_of_detail();
+    network(&eye.bytes);
 }
 
 // --- one operation
@@ -223,6 +233,33 @@ impl Drop for Python {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+// --- the network
+
+/// Finding the iris on 12 MP with the network that ships, three looks and their mirror images, geometry and mask included.
+fn network(bytes: &[u8]) {
+    let Some(library) = env::var_os("IRISD_TEST_ONNXRUNTIME") else {
+        println!("\nthe network: skipped, IRISD_TEST_ONNXRUNTIME names no library");
+        return;
+    };
+    let photo = decode(bytes, &Limits { max_pixels: 1 << 30 }).unwrap().rgb;
+    let weights = Path::new(env!("CARGO_MANIFEST_DIR")).join("../weights");
+    println!("\nFinding the iris on 12 MP with the network; CPU ms, median of {TURNS} turns (wall ms in brackets)");
+    for threads in [1, 2] {
+        let runtime = OrtRuntime::open(OrtOptions { library: library.clone().into(), threads }).unwrap();
+        let manifest = Manifest::load(Path::new(""), &weights).unwrap();
+        let engine = Engine::new(manifest, Ok(Arc::new(runtime) as Arc<dyn ModelRuntime>), Options::default());
+        let model = engine.installed(Role::Segmentation)[0];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let find = || {
+            let found = pool.install(|| eyenet::find(&photo, model, &engine, |_| Ok::<_, RunError>(())));
+            assert!(found.unwrap().is_some(), "an eye");
+        };
+        find(); // loads it
+        let of = median((0..TURNS).map(|_| cost(find)).collect::<Vec<_>>().into_iter());
+        println!("  {threads} thread(s) {:>18}", format!("{:.1} ({:.1})", of.cpu, of.wall));
     }
 }
 

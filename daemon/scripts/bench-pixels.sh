@@ -7,4 +7,6 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import cv2' 2>/dev/nu
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet 'opencv-python-headless==4.13.*' numpy
 fi
+library=$(daemon/scripts/onnxruntime.sh | tail -n 1) || library=
+[ -z "$library" ] || export IRISD_TEST_ONNXRUNTIME="$library"
 IRISD_BENCH_PYTHON="$PWD/$venv/bin/python" exec cargo bench --locked --package irisd --bench pixels

@@ -21,8 +21,8 @@ use crate::{
     camera::Cameras,
     config::Config,
     http::{self, Api, Parts, auth::signer::Signer, auth::tokens::Tokens},
-    imaging,
-    inference::Engine,
+    imaging::{self, cores},
+    inference::{Engine, give_way},
     intake::Intake,
     outbox::{self, alerts::Alerts},
     ports::{Clock, EventSink, ObjectStore},
@@ -59,6 +59,9 @@ struct House {
 /// The daemon, from start to a clean end.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     allocator::give_large_blocks_back();
+    if let Err(e) = cores::start(give_way) {
+        tracing::warn!(error = %e, "the pixel loops have no threads of their own");
+    }
     let mut house = open(config).await?;
     let signer = Signer::open(&house.config.paths.state).context("the key of signed URLs")?;
     let tokens = Arc::new(Tokens::open(&house.config.paths.state).context("the tokens")?);

@@ -41,6 +41,7 @@ use crate::{
         job::{Merge, Misfit},
         photo::{ClientInfo, Photo, Source},
     },
+    imaging::cores,
     intake::{Accepted, Incoming, Intake, IntakeError},
     ports::{CameraError, CameraOpener},
 };
@@ -273,7 +274,7 @@ impl Camera {
         let (owner, watched) = (setup.owner.clone(), setup.watched);
         let name = format!("camera-{}", setup.name);
         let worker = thread::Worker::new(setup, shared.clone(), inbox, photos);
-        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run());
+        let thread = std::thread::Builder::new().name(name).spawn(move || cores::by_itself(|| worker.run()));
         let thread = thread.map_err(|e| shared.set("gone", Some(format!("its thread could not be started: {e}")))).ok();
         Self { owner, watched, shared, commands, thread: Mutex::new(thread) }
     }

@@ -38,6 +38,7 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(request_id::HEADER, value);
     }
+    harden(response.headers_mut());
     api.metrics.http_request(method.as_str(), &route, response.status().as_u16());
     let ms = began.elapsed().as_millis() as u64;
     tracing::debug!(request_id = %id, %method, path, status = response.status().as_u16(), ms, "request");
@@ -64,7 +65,6 @@ async fn guarded(api: &Api, request: Request, next: Next) -> Response {
         }
     };
     let headers = response.headers_mut();
-    harden(headers);
     if let Some(origin) = foreign.and_then(|o| HeaderValue::from_str(&o).ok()) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("location, retry-after, etag, x-request-id"));

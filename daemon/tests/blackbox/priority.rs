@@ -216,9 +216,9 @@ fn threads_that_compute_give_way_to_those_that_answer() {
     client.completed(&client.submit(&client.photo(&eyes::small_eye(77))));
     let threads = threads(daemon.pid());
     let nice = |name: &str| -> Vec<i32> { threads.iter().filter(|(n, _)| n.starts_with(name)).map(|(_, nice)| *nice).collect() };
-    // The pool of the pixel loops has the name of the job's thread that first needed it.
-    let computing = nice("pipeline-");
+    let computing = nice("pixels-");
     assert!(!computing.is_empty() && computing.iter().all(|n| *n == 10), "{threads:?}");
+    assert!(nice("pipeline-").iter().chain(&nice("model-")).all(|n| *n == 10), "{threads:?}");
     for answering in ["irisd-io", "committer", "indexer"] {
         let answering = nice(answering);
         assert!(!answering.is_empty() && answering.iter().all(|n| *n == 0), "{threads:?}");

@@ -222,6 +222,7 @@ impl Answer {
     pub fn refused_with(self, statuses: &[u16]) -> Value {
         assert!(statuses.contains(&self.status), "wanted {statuses:?}: {self}");
         assert!(self.header("content-type").starts_with("application/problem+json"), "{self}");
+        assert_eq!(self.header("x-content-type-options"), "nosniff", "a refusal is hardened as every answer is: {self}");
         let problem = self.json();
         check_problem(&problem, self.status);
         problem
