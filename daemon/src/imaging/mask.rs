@@ -4,7 +4,9 @@
 //! 128 on. A [`Region`] is a small mask with the place where it lies: what is local (highlights, holes) never costs a whole 12 MP plane.
 
 pub mod guided;
+mod square;
 
+pub use self::square::from_square;
 use super::{
     raster::{Gray, Plane},
     wide::wide,
@@ -277,46 +279,6 @@ fn soft(depth: f64) -> u8 {
     (255.0 * (0.5 + depth / EDGE).clamp(0.0, 1.0)).round() as u8
 }
 
-/// A network's plane (N x N, probabilities 0..1) over the square of `side` px around (cx, cy) of the photo, as a soft mask of
-/// `width` x `height` px. Bilinear; outside the square it is 0. The p = 0.5 level becomes an edge about 1.5 px wide whatever the
-/// scale (distance to the level = (p - 0.5) / |grad p|): a plane blown up twenty times gives neither stairs nor a veil.
-pub fn from_square(prob: &Plane, cx: f64, cy: f64, side: f64, width: usize, height: usize) -> Gray {
-    let mut out = Gray::new(width, height);
-    if prob.data.is_empty() || !(side.is_finite() && side > 0.0 && cx.is_finite() && cy.is_finite()) {
-        return out;
-    }
-    let per_px = prob.width as f64 / side;
-    let (left, top) = (cx - side / 2.0, cy - side / 2.0);
-    let span = |lo: f64, n: usize| (lo.floor().max(0.0) as usize).min(n)..((lo + side).ceil().max(0.0) as usize).min(n);
-    // Per column: the plane's column to the left of the sample, and how far beyond it the sample lies.
-    let columns: Vec<(isize, f32)> = span(left, width)
-        .map(|x| {
-            let u = (x as f64 + 0.5 - left) * per_px - 0.5;
-            (u.floor() as isize, (u - u.floor()) as f32)
-        })
-        .collect();
-    let (n, m) = (prob.width as isize, prob.height as isize);
-    let at = |i: isize, j: isize| if i < 0 || j < 0 || i >= n || j >= m { 0.0 } else { prob.data[(j * n + i) as usize] };
-    let start = span(left, width).start;
-    for y in span(top, height) {
-        let v = (y as f64 + 0.5 - top) * per_px - 0.5;
-        let (j, fv) = (v.floor() as isize, (v - v.floor()) as f32);
-        let row = &mut out.data[y * width + start..y * width + start + columns.len()];
-        for (out, (i, fu)) in row.iter_mut().zip(&columns) {
-            let (a, b, c, d) = (at(*i, j), at(i + 1, j), at(*i, j + 1), at(i + 1, j + 1));
-            if a.max(b).max(c).max(d) < 0.01 {
-                continue;
-            }
-            let (upper, lower) = (a + (b - a) * fu, c + (d - c) * fu);
-            let p = upper + (lower - upper) * fv;
-            let du = (b - a) + ((d - c) - (b - a)) * fv;
-            let slope = ((du * du + (lower - upper) * (lower - upper)).sqrt() * per_px as f32).max(1e-4);
-            *out = soft(f64::from((p - 0.5) / slope));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,23 +353,5 @@ mod tests {
         let cut = sum(&ellipse(50, 90, &e));
         assert!((cut / full - 0.5).abs() < 0.03, "{cut}");
         assert_eq!(sum(&ellipse(20, 20, &Ellipse { cx: -500.0, ..e })), 0.0);
-    }
-
-    #[test]
-    fn a_small_plane_becomes_a_large_mask_with_a_narrow_edge_at_the_right_place() {
-        let mut plane = Plane::new(64, 64);
-        for y in 0..64 {
-            for x in 0..64 {
-                let d = 16.0 - ((x as f32 + 0.5 - 32.0).powi(2) + (y as f32 + 0.5 - 32.0).powi(2)).sqrt();
-                plane.data[y * 64 + x] = 1.0 / (1.0 + (-d).exp());
-            }
-        }
-        let m = from_square(&plane, 300.0, 200.0, 640.0, 700, 380);
-        let want = ellipse(700, 380, &Ellipse { cx: 300.0, cy: 200.0, rx: 160.0, ry: 160.0, angle_deg: 0.0 });
-        let wrong = m.data.iter().zip(&want.data).filter(|(a, b)| (**a >= 128) != (**b >= 128)).count();
-        assert!(wrong < 1200, "{wrong} of a contour of 1005 px differ by more than a px");
-        let soft = m.data.iter().filter(|v| (1..255).contains(*v)).count();
-        assert!((500..4000).contains(&soft), "{soft}");
-        assert_eq!(m.px(699, 379), 0);
     }
 }

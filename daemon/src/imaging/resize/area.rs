@@ -57,6 +57,7 @@ fn area<const C: usize>(
     let (columns, rows) = (&columns[made_columns.clone()], &rows[made_rows.clone()]);
     let (Some(first), Some(last)) = (columns.first(), columns.last()) else { return out };
     let (from, to) = (first.first, last.first + last.shares.len());
+    let halved = (w, h) == (2 * width, 2 * height);
     let lines = &mut out[made_rows.start * width * C..made_rows.end * width * C];
     cores::pieces(
         lines,
@@ -64,13 +65,17 @@ fn area<const C: usize>(
         || vec![0f32; (to - from) * C],
         |sums, number, out| {
             let row = &rows[number];
+            let out = &mut out[made_columns.start * C..made_columns.end * C];
+            if halved {
+                let line = |below: usize| &data[((row.first + below) * w + from) * C..][..(to - from) * C];
+                return halve(line(0), line(1), out.as_chunks_mut::<C>().0);
+            }
             // Down the rows first: the long loop then runs along memory.
             sums.fill(0.0);
             for (i, share) in row.shares.iter().enumerate() {
                 add_share(sums, &data[((row.first + i) * w + from) * C..][..(to - from) * C], *share);
             }
-            let pixels = out[made_columns.start * C..made_columns.end * C].chunks_exact_mut(C);
-            for (px, column) in pixels.zip(columns) {
+            for (px, column) in out.chunks_exact_mut(C).zip(columns) {
                 let mut mean = [0.5f32; C];
                 for (share, v) in column.shares.iter().zip(sums[(column.first - from) * C..].chunks_exact(C)) {
                     for c in 0..C {
@@ -83,6 +88,17 @@ fn area<const C: usize>(
         },
     );
     out
+}
+
+wide! {
+    /// Means of two by two, as the shares of the general way give them: what 12 MP are shrunk by before all.
+    fn halve<const C: usize>(upper: &[u8], lower: &[u8], out: &mut [[u8; C]]) {
+        for ((px, upper), lower) in out.iter_mut().zip(upper.chunks_exact(2 * C)).zip(lower.chunks_exact(2 * C)) {
+            for c in 0..C {
+                px[c] = ((u16::from(upper[c]) + u16::from(upper[C + c]) + u16::from(lower[c]) + u16::from(lower[C + c]) + 2) / 4) as u8;
+            }
+        }
+    }
 }
 
 wide! {
@@ -117,6 +133,17 @@ mod tests {
         let half = shrink(&rgb, 2, 1);
         assert_eq!(half.data, [75, 85, 95, 135, 145, 155]);
         assert_eq!(shrink(&rgb, 4, 2), rgb);
+    }
+
+    #[test]
+    fn half_a_picture_is_the_rounded_mean_of_each_two_by_two_and_so_is_a_part_of_it() {
+        let rgb = Rgb { width: 38, height: 22, data: (0..38 * 22 * 3).map(|i| (i * 7919 % 251) as u8).collect() };
+        let part = shrink_part(&rgb, 19, 11, 3..17, 2..10);
+        for (x, y) in (3..17).flat_map(|x| (2..10).map(move |y| (x, y))) {
+            let four = [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(i, j)| rgb.px(2 * x + i, 2 * y + j).map(f32::from));
+            let mean = std::array::from_fn(|c| (four.iter().map(|px| px[c]).sum::<f32>() / 4.0 + 0.5) as u8);
+            assert_eq!(part.px(x, y), mean, "({x}, {y})");
+        }
     }
 
     #[test]
