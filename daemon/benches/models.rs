@@ -158,6 +158,7 @@ fn growth(library: &Path, name: &str) -> f64 {
     let or = |side: usize, free: usize| if side == 0 { free } else { side };
     let shape = vec![or(n, 1), c + usize::from(row.mask.is_some()), or(h, TILE), or(w, TILE)];
     let input = Tensor { data: vec![0.5; shape.iter().product()], shape };
+    engine.runtime().unwrap(); // the library is none of the network's
     let before = memory(std::process::id(), "VmRSS");
     engine.run(name, &input).unwrap();
     memory(std::process::id(), "VmHWM") - before
