@@ -1,10 +1,13 @@
 //! The indexer: the thread that brings sled up to what is already durable, and writes the journal's snapshots from it.
 //!
 //! ```text
-//! committer --Group / Snapshot / Close--> queue (at most QUEUE) --> apply to sled -> out of the overlay
+//! committer --Group / Snapshot / Close--> queue (at most QUEUE) --> gathered --ROWS, AGE, QUIET--> one batch for sled -> out of the overlay
 //!                                                  |  nothing waits, or a slice is due
 //!                                                  +-> a slice of the snapshot: rows in key order, behind the last one written
 //! ```
+//! A job's row is written some ten times in its life, and each of its uploads is a row that comes and goes, most of it within a second: of
+//! what is gathered only the last state of each row reaches sled, a fifth of all writes.
+//!
 //! Slices lie between groups, so a snapshot holds up nobody for longer than a slice takes; a full queue holds up the committer, so that
 //! what is durable and not yet indexed has a limit. The rows that a snapshot must contain are counted along (a change behind the
 //! place where it stands is in the log instead): a snapshot that sled lied to is thrown away, and the index is said to be damaged.
@@ -17,7 +20,7 @@ use std::{
         mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, SyncSender, TryRecvError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -34,9 +37,17 @@ use super::{
 const QUEUE: usize = 64;
 /// Rows of a snapshot that are written in one go: about a millisecond.
 const SLICE: usize = 512;
-/// Once nothing came for this long, sled's buffer is handed to the system: should the process be killed and the journal be lost, the index
-/// alone knows all but the last moment. Under load sled does it by itself every 500 ms.
-const QUIET: Duration = Duration::from_millis(20);
+/// Writes that are gathered before sled gets them: nobody reads while it takes a batch, a millisecond or two.
+const ROWS: usize = 512;
+/// And for no longer than this, however many more come.
+const AGE: Duration = Duration::from_secs(1);
+/// Once nothing came for this long, sled gets them and hands them to the system: should the process be killed and the journal be lost, the index
+/// alone knows all but the last moment. Tests copy what a death would leave once sled has everything, and do not wait for it longer than they must.
+const QUIET: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 20 });
+/// Between two times that sled's buffer is handed to the system while more comes all the time.
+const FLUSH: Duration = Duration::from_secs(1);
+/// Between two sweeps of sled's cache.
+const SWEEP: Duration = Duration::from_secs(60);
 
 pub enum Order {
     /// Frames that are durable, up to `lsn`.
@@ -54,8 +65,39 @@ pub struct Indexer {
     /// sled does not forget a write that failed: on a disk without room the ballast there is given up before it is asked to write.
     state: PathBuf,
     snapshot: Option<Snapshot>,
-    /// Something was applied since the last flush.
+    gathered: Gathered,
+    /// Something was applied since the last flush, which was then.
     dirty: bool,
+    flushed: Instant,
+    swept: Instant,
+}
+
+/// Groups that sled is to be told of.
+#[derive(Default)]
+struct Gathered {
+    groups: Vec<Arc<Vec<Vec<Op>>>>,
+    /// Of the last one.
+    lsn: u64,
+    rows: usize,
+    /// When the first one came, and the last.
+    came: Option<(Instant, Instant)>,
+}
+
+impl Gathered {
+    fn add(&mut self, lsn: u64, frames: Arc<Vec<Vec<Op>>>) {
+        self.lsn = lsn;
+        self.rows += frames.iter().map(Vec::len).sum::<usize>();
+        self.groups.push(frames);
+        let now = Instant::now();
+        self.came = Some((self.came.map_or(now, |(first, _)| first), now));
+    }
+
+    /// How long they may still wait; None: there are none.
+    fn patience(&self) -> Option<Duration> {
+        let (first, last) = self.came?;
+        let left = AGE.saturating_sub(first.elapsed()).min(QUIET.saturating_sub(last.elapsed()));
+        Some(if self.rows >= ROWS { Duration::ZERO } else { left })
+    }
 }
 
 /// A snapshot that is being written.
@@ -87,7 +129,8 @@ pub fn spawn(
     state: PathBuf,
 ) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
     let (orders, queue) = sync_channel(QUEUE);
-    let indexer = Indexer { index, overlay, damaged, state, snapshot: None, dirty: false };
+    let (gathered, begin) = (Gathered::default(), Instant::now());
+    let indexer = Indexer { index, overlay, damaged, state, snapshot: None, gathered, dirty: false, flushed: begin, swept: begin };
     let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
         let _guard = Guard(indexer.damaged.clone());
         indexer.run(&queue);
@@ -98,64 +141,76 @@ pub fn spawn(
 impl Indexer {
     fn run(mut self, queue: &Receiver<Order>) {
         loop {
-            let next = if self.snapshot.is_some() {
-                match queue.try_recv() {
-                    Err(TryRecvError::Empty) => Ok(None),
-                    Err(TryRecvError::Disconnected) => Err(RecvError),
-                    Ok(order) => Ok(Some(order)),
-                }
-            } else if self.dirty {
-                match queue.recv_timeout(QUIET) {
-                    Err(RecvTimeoutError::Timeout) => {
-                        self.flush();
-                        continue;
-                    }
-                    Err(RecvTimeoutError::Disconnected) => Err(RecvError),
-                    Ok(order) => Ok(Some(order)),
-                }
-            } else {
-                queue.recv().map(Some)
-            };
-            match next {
-                Ok(Some(Order::Group { lsn, frames })) => self.apply(lsn, &frames),
-                Ok(Some(Order::Snapshot { writer, ended })) => {
+            match self.next(queue) {
+                Ok(Order::Group { lsn, frames }) => self.gathered.add(lsn, frames),
+                Ok(Order::Snapshot { writer, ended }) => {
+                    self.apply();
                     let expected = self.index.sum();
                     self.snapshot = Some(Snapshot { writer, ended, at: None, expected, written: Sum::default() });
                 }
-                Ok(None) => {}
-                Ok(Some(Order::Close)) | Err(RecvError) => break,
+                Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if self.gathered.patience() == Some(Duration::ZERO) {
+                self.apply();
+            }
+            if self.dirty && self.flushed.elapsed() >= FLUSH {
+                self.flush();
             }
             self.slice();
         }
+        self.apply();
         self.flush();
     }
 
+    /// The next order; `Timeout`: there is something else to do.
+    fn next(&self, queue: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
+        let flush_in = self.dirty.then(|| FLUSH.saturating_sub(self.flushed.elapsed()));
+        match (&self.snapshot, self.gathered.patience().into_iter().chain(flush_in).min()) {
+            (Some(_), _) => queue.try_recv().map_err(|e| match e {
+                TryRecvError::Empty => RecvTimeoutError::Timeout,
+                TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
+            }),
+            (None, Some(patience)) => queue.recv_timeout(patience),
+            (None, None) => queue.recv().map_err(|RecvError| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Hands what sled has to the system, seldom enough that the journal's own fsyncs do not wait for it.
     fn flush(&mut self) {
-        self.dirty = false;
+        (self.dirty, self.flushed) = (false, Instant::now());
         ballast::give_up_if_full(&self.state);
         if let Err(e) = self.index.flush() {
             tracing::warn!(error = %e, "the index was not flushed; the next start reads more of the journal");
         }
     }
 
-    fn apply(&mut self, lsn: u64, frames: &[Vec<Op>]) {
+    /// Tells sled what was gathered.
+    fn apply(&mut self) {
+        let Gathered { groups, lsn, came: Some(_), .. } = std::mem::take(&mut self.gathered) else { return };
         if *self.damaged.borrow() {
             return;
         }
         self.dirty = true;
         ballast::give_up_if_full(&self.state);
         let snapshot = &mut self.snapshot;
-        let applied = self.index.apply(lsn, frames.iter().flatten(), |key, old, new| {
+        let ops = groups.iter().flat_map(|frames| frames.iter().flatten());
+        let applied = self.index.apply(lsn, ops, |key, old, new| {
             if let Some(s) = snapshot.as_mut().filter(|s| s.at.as_deref().is_none_or(|at| key > at)) {
                 s.expected.replace(key, old, new);
             }
         });
-        match applied {
-            Ok(()) => self.overlay.applied(lsn, frames),
-            Err(e) => {
-                tracing::error!(error = %e, "the index failed; the journal has everything, the next start rebuilds the index");
-                self.damaged.send_replace(true);
+        let applied = applied.and_then(|()| {
+            groups.iter().for_each(|frames| self.overlay.applied(lsn, frames));
+            if self.swept.elapsed() < SWEEP {
+                return Ok(());
             }
+            self.swept = Instant::now();
+            self.index.sweep()
+        });
+        if let Err(e) = applied {
+            tracing::error!(error = %e, "the index failed; the journal has everything, the next start rebuilds the index");
+            self.damaged.send_replace(true);
         }
     }
 

@@ -16,8 +16,8 @@
 //! ```
 //!
 //! Layout: `journal/` frames and snapshots, `record.rs` and `pack.rs` rows as bytes, `rows.rs` keys, `index.rs` sled, `overlay.rs` what
-//! sled lacks yet; operations in `jobs.rs`, `photos.rs`, `uploads.rs`, `idempotency.rs`, `outbox.rs`, `space.rs`. Bytes and sizes:
-//! docs/store.md.
+//! sled lacks yet; operations in `jobs.rs`, `photos.rs`, `uploads.rs`, `idempotency.rs`, `outbox.rs`, `space.rs`. Bytes stand in
+//! their headers.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,7 +1,7 @@
 //! What the store keeps in memory to answer at once: lists, the queue, counts. Made by reading every row once, kept by the same
 //! [`View::apply`] after each commit; only durable rows come in here, so nobody is shown what a power cut could take back.
 //!
-//! Ids are 16 bytes here and owners numbers; a finished job is some 80 bytes, a photo 100 (docs/store.md).
+//! Ids are 16 bytes here and owners numbers; a finished job is some 70 bytes, a photo 100.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},

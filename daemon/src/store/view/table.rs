@@ -118,11 +118,36 @@ impl Wanted {
     }
 }
 
+/// A column that most devices never fill: it takes no room before its first number.
+#[derive(Default)]
+struct Sparse(Vec<u64>);
+
+impl Sparse {
+    fn at(&self, place: usize) -> u64 {
+        self.0.get(place).copied().unwrap_or(NONE)
+    }
+
+    fn set(&mut self, place: usize, number: u64) {
+        if place >= self.0.len() && number != NONE {
+            self.0.resize(place + 1, NONE);
+        }
+        if let Some(known) = self.0.get_mut(place) {
+            *known = number;
+        }
+    }
+
+    fn pick(&mut self, order: &[u32]) {
+        if !self.0.is_empty() {
+            self.0 = order.iter().map(|place| self.at(*place as usize)).collect();
+        }
+    }
+}
+
 pub struct Table<E> {
     seqs: Vec<u64>,
     tags: Vec<Tag>,
-    references: Vec<u64>,
-    captured: Vec<u64>,
+    references: Sparse,
+    captured: Sparse,
     rest: Vec<E>,
     /// Rows by owner and status.
     counts: HashMap<u32, usize>,
@@ -134,8 +159,8 @@ impl<E> Default for Table<E> {
         Self {
             seqs: Vec::new(),
             tags: Vec::new(),
-            references: Vec::new(),
-            captured: Vec::new(),
+            references: Sparse::default(),
+            captured: Sparse::default(),
             rest: Vec::new(),
             counts: HashMap::new(),
             gone: 0,
@@ -175,8 +200,6 @@ impl<E> Table<E> {
         self.seqs.push(seq.0);
         self.tags.push(Tag(GONE));
         self.gone += 1;
-        self.references.push(NONE);
-        self.captured.push(NONE);
         self.rest.push(entry);
         let place = self.seqs.len() - 1;
         self.label(place, labels);
@@ -190,8 +213,8 @@ impl<E> Table<E> {
         self.tags[place] = Tag(counted | eye_bits(labels.eye));
         self.gone -= 1;
         *self.counts.entry(counted).or_insert(0) += 1;
-        self.references[place] = reference_hash(labels.reference);
-        self.captured[place] = captured_number(labels.captured_at);
+        self.references.set(place, reference_hash(labels.reference));
+        self.captured.set(place, captured_number(labels.captured_at));
     }
 
     /// The row is gone; its place stays until the table is made anew.
@@ -226,8 +249,8 @@ impl<E> Table<E> {
         }
         pick(&mut self.seqs, &order);
         pick(&mut self.tags, &order);
-        pick(&mut self.references, &order);
-        pick(&mut self.captured, &order);
+        self.references.pick(&order);
+        self.captured.pick(&order);
         pick(&mut self.rest, &order);
         self.gone = 0;
     }
@@ -240,8 +263,8 @@ impl<E> Table<E> {
 
     fn fits(&self, place: usize, wanted: &Wanted) -> bool {
         self.tags[place].0 & wanted.mask == wanted.value
-            && wanted.reference.is_none_or(|r| self.references[place] == r)
-            && wanted.captured.is_none_or(|c| self.captured[place] == c)
+            && wanted.reference.is_none_or(|r| self.references.at(place) == r)
+            && wanted.captured.is_none_or(|c| self.captured.at(place) == c)
     }
 
     fn total(&self, wanted: &Wanted) -> usize {
