@@ -174,7 +174,7 @@ const PROFILE_DATE: std::ops::Range<usize> = 24..36;
 
 /// A compact sRGB profile (matrix and parametric curve, ICC v4), without a date: the same picture is the same bytes, and says nothing of the
 /// moment in which it was written.
-fn srgb_profile() -> &'static [u8] {
+pub(super) fn srgb_profile() -> &'static [u8] {
     static PROFILE: OnceLock<Vec<u8>> = OnceLock::new();
     PROFILE.get_or_init(|| {
         let mut profile = ColorProfile::new_srgb().encode().expect("the built-in profile can be written: a test does");

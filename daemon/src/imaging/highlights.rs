@@ -62,7 +62,9 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     let (w, h) = (window.width, window.height);
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
-    for (i, rise) in rise.iter().enumerate().filter(|(i, _)| window.inside[*i]) {
+    // What rises less is neither, and that is nearly all.
+    let least = FLARE_RISE.min(BURNT.1) as i16;
+    for (i, rise) in rise.iter().enumerate().filter(|(i, rise)| **rise >= least && window.inside[*i]) {
         let part = usize::from(window.in_pupil[i]);
         let (rise, spread, white) = (f32::from(*rise), spread[part], window.white[i]);
         let stands_out = white >= CORE_LEVEL[part] && rise >= CORE_RISE.max(CORE_SPREADS * spread);

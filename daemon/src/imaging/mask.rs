@@ -4,9 +4,13 @@
 //! 128 on. A [`Region`] is a small mask with the place where it lies: what is local (highlights, holes) never costs a whole 12 MP plane.
 
 pub mod guided;
+mod parts;
 mod square;
 
-pub use self::square::from_square;
+pub use self::{
+    parts::{clean, each_component},
+    square::from_square,
+};
 use super::{
     raster::{Gray, Plane},
     wide::wide,
@@ -47,9 +51,6 @@ impl Region {
 
 /// Widths of soft edges, px of the photo.
 const EDGE: f64 = 1.5;
-/// How far from the kept component a soft value still belongs to its edge, px.
-const SOFT_REACH: usize = 2;
-
 /// H x W mask to H x W mask of 255 (at least `level`) and 0.
 pub fn threshold(mask: &Gray, level: u8) -> Gray {
     Gray { width: mask.width, height: mask.height, data: mask.data.iter().map(|v| if *v >= level { 255 } else { 0 }).collect() }
@@ -58,127 +59,6 @@ pub fn threshold(mask: &Gray, level: u8) -> Gray {
 /// Inside pixels / all pixels, 0..1.
 pub fn coverage(mask: &Gray) -> f64 {
     mask.count_inside() as f64 / mask.data.len().max(1) as f64
-}
-
-/// A stretch of a row, `x0..x1`, and the component it belongs to.
-struct Run {
-    y: usize,
-    x0: usize,
-    x1: usize,
-    parent: usize,
-}
-
-fn root(runs: &mut [Run], mut i: usize) -> usize {
-    while runs[i].parent != i {
-        runs[i].parent = runs[runs[i].parent].parent;
-        i = runs[i].parent;
-    }
-    i
-}
-
-/// The components of what `inside` accepts, as runs that point at their component's first run. `reach` 0: 4-connected, 1: 8-connected.
-fn components(width: usize, height: usize, reach: usize, inside: impl Fn(usize) -> bool) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    let mut above = 0..0;
-    for y in 0..height {
-        let start = runs.len();
-        let mut x = 0;
-        while x < width {
-            if !inside(y * width + x) {
-                x += 1;
-                continue;
-            }
-            let x0 = x;
-            while x < width && inside(y * width + x) {
-                x += 1;
-            }
-            runs.push(Run { y, x0, x1: x, parent: runs.len() });
-        }
-        let mut a = above.start;
-        for i in start..runs.len() {
-            while a < above.end && runs[a].x1 + reach <= runs[i].x0 {
-                a += 1;
-            }
-            let mut b = a;
-            while b < above.end && runs[b].x0 < runs[i].x1 + reach {
-                let (p, q) = (root(&mut runs, b), root(&mut runs, i));
-                let (first, later) = (p.min(q), p.max(q));
-                runs[later].parent = first;
-                b += 1;
-            }
-        }
-        above = start..runs.len();
-    }
-    for i in 0..runs.len() {
-        runs[i].parent = root(&mut runs, i);
-    }
-    runs
-}
-
-/// Pixels of each component, at the place of its first run.
-fn sizes(runs: &[Run]) -> Vec<usize> {
-    let mut size = vec![0; runs.len()];
-    for r in runs {
-        size[r.parent] += r.x1 - r.x0;
-    }
-    size
-}
-
-/// Calls `each(component number 0.., y, x0, x1)` for the runs of the 8-connected components of the inside; gives how many there are.
-pub fn each_component(mask: &Gray, mut each: impl FnMut(usize, usize, usize, usize)) -> usize {
-    let runs = components(mask.width, mask.height, 1, |i| mask.data[i] >= 128);
-    let mut number = vec![usize::MAX; runs.len()];
-    let mut count = 0;
-    for r in &runs {
-        if number[r.parent] == usize::MAX {
-            number[r.parent] = count;
-            count += 1;
-        }
-        each(number[r.parent], r.y, r.x0, r.x1);
-    }
-    count
-}
-
-/// Keeps the largest component of the inside with its soft edge, fills its holes, clears the rest. Doing it twice changes nothing more.
-/// Work: that of the rectangle around what is not 0.
-pub fn clean(mask: &mut Gray) {
-    let Some((left, top, right, bottom)) = mask.bounds(1) else { return };
-    // With a rim of nothing, where there is room for one: a hole of the rectangle is then a hole of the picture.
-    let (x, y) = (left.saturating_sub(1), top.saturating_sub(1));
-    let mut part = mask.crop(x, y, (right + 1).min(mask.width) - x, (bottom + 1).min(mask.height) - y);
-    clean_all(&mut part);
-    mask.paste(&part, x, y);
-}
-
-fn clean_all(mask: &mut Gray) {
-    let (width, height) = (mask.width, mask.height);
-    let runs = components(width, height, 0, |i| mask.data[i] >= 128);
-    let size = sizes(&runs);
-    let Some(kept) = (0..runs.len()).rev().max_by_key(|i| size[*i]) else {
-        mask.data.fill(0);
-        return;
-    };
-    let mut keep = Gray::new(width, height);
-    for r in runs.iter().filter(|r| r.parent == kept) {
-        keep.data[r.y * width + r.x0..r.y * width + r.x1].fill(255);
-    }
-    // What is not kept and does not reach the picture's border is a hole.
-    let outside = components(width, height, 1, |i| keep.data[i] == 0);
-    let mut open = vec![false; outside.len()];
-    for r in &outside {
-        open[r.parent] |= r.y == 0 || r.y + 1 == height || r.x0 == 0 || r.x1 == width;
-    }
-    for r in outside.iter().filter(|r| !open[r.parent]) {
-        let hole = r.y * width + r.x0..r.y * width + r.x1;
-        keep.data[hole.clone()].fill(255);
-        mask.data[hole].fill(255);
-    }
-    let near = dilate(&keep, SOFT_REACH);
-    for ((v, k), n) in mask.data.iter_mut().zip(&keep.data).zip(&near.data) {
-        if *n == 0 || (*k == 0 && *v >= 128) {
-            *v = 0;
-        }
-    }
 }
 
 /// The largest value within `radius` px along rows and columns (a square window). Work: that of the rectangle around what is not 0.
@@ -283,41 +163,9 @@ fn soft(depth: f64) -> u8 {
 mod tests {
     use super::*;
 
-    fn picture(rows: &[&str]) -> Gray {
+    pub fn picture(rows: &[&str]) -> Gray {
         let data = rows.iter().flat_map(|r| r.bytes().map(|b| if b == b'#' { 255 } else { (b - b'0') * 20 })).collect();
         Gray { width: rows[0].len(), height: rows.len(), data }
-    }
-
-    #[test]
-    fn clean_keeps_the_largest_part_with_its_soft_edge_and_fills_its_holes() {
-        let mut m = picture(&["##0000000", "000055500", "00005###5", "00005#0#5", "00005###5", "000000000"]);
-        clean(&mut m);
-        assert_eq!(m, picture(&["000000000", "000055500", "00005###5", "00005###5", "00005###5", "000000000"]));
-    }
-
-    #[test]
-    fn cleaning_twice_is_cleaning_once_and_an_empty_mask_stays_empty() {
-        let mut seed = 7u32;
-        let mut m = Gray::new(61, 47);
-        for v in &mut m.data {
-            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *v = (seed >> 24) as u8;
-        }
-        clean(&mut m);
-        let once = m.clone();
-        clean(&mut m);
-        assert_eq!(m, once);
-        let mut empty = picture(&["0010", "0200"]);
-        clean(&mut empty);
-        assert_eq!(empty.count_inside() + usize::from(empty.data.iter().any(|v| *v > 0)), 0);
-    }
-
-    #[test]
-    fn two_diagonal_spots_are_one_component_for_counting() {
-        let mut spans = Vec::new();
-        let n = each_component(&picture(&["#00#", "0#00", "0000"]), |c, y, x0, x1| spans.push((c, y, x0, x1)));
-        assert_eq!(n, 2);
-        assert_eq!(spans, [(0, 0, 0, 1), (1, 0, 3, 4), (0, 1, 1, 2)]);
     }
 
     #[test]

@@ -176,18 +176,19 @@ impl Patch {
                     }
                 }
             }
-            sum.map(|s| s / count.max(1.0))
+            let [r, g, b] = sum.map(|s| s / count.max(1.0));
+            [r, g, b, 0.0]
         };
         let mut membrane = Membrane {
             width: self.width,
             height: self.height,
             part: vec![PUPIL; n],
             unknown: raw.iter().map(Option::is_none).collect(),
-            value: (0..n).map(|i| if raw[i].is_some() { smooth(i) } else { [0.0; 3] }).collect(),
+            value: (0..n).map(|i| if raw[i].is_some() { smooth(i) } else { [0.0; 4] }).collect(),
             centre: (0.0, 0.0),
         };
         membrane.solve();
-        membrane.value
+        membrane.value.into_iter().map(|[r, g, b, _]| [r, g, b]).collect()
     }
 }
 

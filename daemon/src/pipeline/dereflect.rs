@@ -34,11 +34,12 @@ pub fn run(photo: &mut Rgb, eye: &Eye, settings: &Settings, engine: &Engine, ste
         facts.method = "radial".into();
     }
     if found.area_px > 0 && !matches!(method, Method::Off) {
-        let before = filler::part(photo, &found.map);
+        // The network, if there is one, sees the photo as it came.
+        let network = if let Method::Network(row) = method { Some((row, filler::part(photo, &found.map))) } else { None };
         // The lens spreads a lamp's edge over a px or more, and sharpening rings around it.
         let guard = (geometry::radius(&eye.iris.limbus) * EDGE).round().max(1.0) as usize;
         made = fibres::fill(photo, &found.map, &eye.mask, &eye.iris.limbus, eye.iris.pupil.as_ref(), guard);
-        if let Method::Network(row) = method {
+        if let Some((row, before)) = network {
             steps.at(0.3)?;
             match by_network(photo, &before, row, eye, engine, steps) {
                 Ok((filled, by)) => (made, facts) = (filled, by),

@@ -3,13 +3,17 @@
 use moxcms::{ColorProfile, DataColorSpace, Layout, TransformOptions};
 use rayon::prelude::*;
 
-use super::super::raster::Rgb;
+use super::super::{encode::srgb_profile, raster::Rgb};
 
 /// Pixels a thread turns at a time: its copy stays in the cache.
 const CHUNK_PX: usize = 16 * 1024;
 
 /// Converts in place. A profile that cannot be read, or is for another kind of pixel, changes nothing: the picture is then taken as sRGB.
 pub(super) fn to_srgb(rgb: &mut Rgb, icc: &[u8]) {
+    // What irisd writes itself: making a transform to find out that it does nothing takes as long as decoding a small photo's colours.
+    if icc == srgb_profile() {
+        return;
+    }
     let Ok(profile) = ColorProfile::new_from_slice(icc) else { return };
     match profile.color_space {
         DataColorSpace::Rgb => rgb_profile(rgb, &profile),

@@ -9,7 +9,7 @@
 //! (docs/imaging.md), and so does this. The offsets have five unknowns, not one for each ray: what lids hide follows from what they leave,
 //! and stays where the first ellipse had it when little is left.
 
-use std::f64::consts::TAU;
+use std::{f64::consts::TAU, sync::LazyLock};
 
 use super::{Point, fit_ellipse, point, radius};
 use crate::{
@@ -58,10 +58,9 @@ pub fn limbus(photo: &Rgb, start: &Ellipse, lies: f64, exposed: impl Fn(f64, f64
         return None;
     }
     let square = Square::new(photo, start.cx, start.cy, SPAN * r);
-    let sigmoids = sigmoids();
     let mut e = *start;
     for _ in 0..ROUNDS {
-        e = once(&square, &e, lies, &sigmoids, &exposed)?;
+        e = once(&square, &e, lies, &exposed)?;
     }
     let (moved, grown) = ((e.cx - start.cx).hypot(e.cy - start.cy) / radius(start), (radius(&e) / radius(start) - 1.0).abs());
     (moved <= FAR_OFF && grown <= FAR_OFF).then_some(e)
@@ -121,14 +120,15 @@ fn centred(p: &Profile) -> (Profile, f64) {
 type Each = [f64; WIDTHS.len() * PLACES];
 
 /// Each sample of the sigmoids, which are of norm 1.
-fn sigmoids() -> [Each; SAMPLES] {
-    let profiles: [Profile; WIDTHS.len() * PLACES] = std::array::from_fn(|i| {
+static SIGMOIDS: LazyLock<Box<[Each; SAMPLES]>> = LazyLock::new(|| {
+    let mut sigmoids = Box::new([[0.0; WIDTHS.len() * PLACES]; SAMPLES]);
+    for i in 0..WIDTHS.len() * PLACES {
         let (w, s) = (WIDTHS[i / PLACES], place(i % PLACES));
         let (c, norm) = centred(&std::array::from_fn(|k| 1.0 / (1.0 + (-1.6 * (along(k) - s) / w).exp())));
-        c.map(|v| v / norm)
-    });
-    std::array::from_fn(|k| profiles.map(|profile| profile[k]))
-}
+        sigmoids.iter_mut().zip(c).for_each(|(each, v)| each[i] = v / norm);
+    }
+    sigmoids
+});
 
 wide! {
     fn add_sample(alike: &mut Each, sigmoids: &Each, sample: f64) {
@@ -149,7 +149,7 @@ struct Seen {
     weight: f64,
 }
 
-fn once(square: &Square, e: &Ellipse, lies: f64, sigmoids: &[Each; SAMPLES], exposed: &impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
+fn once(square: &Square, e: &Ellipse, lies: f64, exposed: &impl Fn(f64, f64) -> bool) -> Option<Ellipse> {
     let towards = |angle: f64, rho: f64| {
         let (x, y) = point(e, angle);
         (e.cx + (x - e.cx) * rho, e.cy + (y - e.cy) * rho)
@@ -166,7 +166,7 @@ fn once(square: &Square, e: &Ellipse, lies: f64, sigmoids: &[Each; SAMPLES], exp
             let rho = 1.0 + along(i);
             fan.iter().map(|(dx, dy)| square.at(e.cx + dx * rho, e.cy + dy * rho)).sum::<f64>() / 3.0
         };
-        seen.extend(crossing(&std::array::from_fn(sample), lies, sigmoids).map(|(offset, weight)| Seen { angle, offset, weight }));
+        seen.extend(crossing(&std::array::from_fn(sample), lies).map(|(offset, weight)| Seen { angle, offset, weight }));
     }
     if seen.iter().map(|s| s.weight).sum::<f64>() < MIN_SEEN {
         return None;
@@ -178,10 +178,10 @@ fn once(square: &Square, e: &Ellipse, lies: f64, sigmoids: &[Each; SAMPLES], exp
 
 /// Offset and weight of the sigmoid that is most like the profile; a far one must be clearly more like it than a near one. `lies`: the
 /// place of a passage that would be on the ellipse.
-fn crossing(profile: &Profile, lies: f64, sigmoids: &[Each; SAMPLES]) -> Option<(f64, f64)> {
+fn crossing(profile: &Profile, lies: f64) -> Option<(f64, f64)> {
     let (profile, norm) = centred(profile);
     let mut alike: Each = [0.0; WIDTHS.len() * PLACES];
-    sigmoids.iter().zip(&profile).for_each(|(each, sample)| add_sample(&mut alike, each, *sample));
+    SIGMOIDS.iter().zip(&profile).for_each(|(each, sample)| add_sample(&mut alike, each, *sample));
     let off = |i: usize| (place(i % PLACES) - lies * WIDTHS[i / PLACES]) / FARTHEST;
     let near = |i: usize| alike[i] * (1.0 - 0.5 * off(i).powi(2));
     let best = (0..alike.len()).max_by(|a, b| near(*a).total_cmp(&near(*b)))?;

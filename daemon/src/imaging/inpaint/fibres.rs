@@ -127,8 +127,8 @@ struct Patch {
     unknown: Vec<bool>,
     /// What the zones say, 0..255.
     profile: Vec<[f32; 3]>,
-    /// Photo less profile; made up where it is unknown.
-    rest: Vec<[f32; 3]>,
+    /// Photo less profile, and a 0; made up where it is unknown.
+    rest: Vec<[f32; 4]>,
     /// Whether a px belongs to this hole (others in the window are unknown, too, but filled elsewhere).
     own: Vec<bool>,
     centre: (f64, f64),
@@ -173,7 +173,8 @@ impl Patch {
         let rest = (0..n)
             .map(|i| {
                 let px = rgb.px(x + i % width, y + i / width);
-                [0, 1, 2].map(|c| if unknown[i] { 0.0 } else { f32::from(px[c]) - profile[i][c] })
+                let [r, g, b] = [0, 1, 2].map(|c| if unknown[i] { 0.0 } else { f32::from(px[c]) - profile[i][c] });
+                [r, g, b, 0.0]
             })
             .collect();
         let centre = (eye.centre.0 - x as f64, eye.centre.1 - y as f64);

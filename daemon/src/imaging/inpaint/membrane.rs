@@ -25,7 +25,8 @@ pub struct Membrane {
     pub height: usize,
     pub part: Vec<u8>,
     pub unknown: Vec<bool>,
-    pub value: Vec<[f32; 3]>,
+    /// Three channels and a 0: a px is a register.
+    pub value: Vec<[f32; 4]>,
     /// The pupil's centre, px of this grid.
     pub centre: (f64, f64),
 }
@@ -56,15 +57,19 @@ impl Membrane {
     }
 
     fn relax(&mut self, tie: &Tie) {
-        let mut sum = [0.0f32; 3];
+        let mut sum = [0.0f32; 4];
         for (w, step) in tie.weights.iter().zip(NEIGHBOURS) {
             if *w > 0.0 {
-                let v = self.value[tie.at.wrapping_add_signed(step.1 * self.width as isize + step.0)];
-                sum.iter_mut().zip(v).for_each(|(s, v)| *s += w * v);
+                let v = &self.value[tie.at.wrapping_add_signed(step.1 * self.width as isize + step.0)];
+                for c in 0..4 {
+                    sum[c] += w * v[c];
+                }
             }
         }
         let value = &mut self.value[tie.at];
-        value.iter_mut().zip(sum).for_each(|(v, s)| *v += RELAX * (s - *v));
+        for c in 0..4 {
+            value[c] += RELAX * (sum[c] - value[c]);
+        }
     }
 
     fn ties(&self) -> Vec<Tie> {
@@ -101,14 +106,14 @@ impl Membrane {
             height,
             part: vec![OUTSIDE; width * height],
             unknown: vec![true; width * height],
-            value: vec![[0.0; 3]; width * height],
+            value: vec![[0.0; 4]; width * height],
             centre: (self.centre.0 / 2.0, self.centre.1 / 2.0),
         };
         for i in 0..out.value.len() {
             let (x, y) = (i % width * 2, i / width * 2);
             let four = [(x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1)];
             let inside = four.into_iter().filter(|(x, y)| *x < self.width && *y < self.height).map(|(x, y)| y * self.width + x);
-            let (mut sum, mut known) = ([0.0; 3], 0.0f32);
+            let (mut sum, mut known) = ([0.0; 4], 0.0f32);
             out.part[i] = self.part[y * self.width + x];
             for at in inside.filter(|at| !self.unknown[*at]) {
                 sum.iter_mut().zip(self.value[at]).for_each(|(s, v)| *s += v);

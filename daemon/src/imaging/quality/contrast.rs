@@ -53,10 +53,10 @@ impl Patch {
     pub fn sclera_contrast(&self) -> Option<f64> {
         let mut beside: Vec<f64> = Vec::new();
         let limbus = Frame::new(&self.limbus);
-        for (i, kind) in self.kind.iter().enumerate() {
+        for (i, _) in self.kind.iter().enumerate().filter(|(_, kind)| **kind == Kind::Around) {
             let (x, y) = self.on_photo(i % self.side, i / self.side);
             let (dx, dy) = ((x - self.limbus.cx).abs(), (y - self.limbus.cy).abs());
-            if *kind == Kind::Around && dy < 0.5 * dx && limbus.rho2(x, y) > BESIDE * BESIDE {
+            if dy < 0.5 * dx && limbus.rho2(x, y) > BESIDE * BESIDE {
                 beside.push(f64::from(luma(self.rgb[i])));
             }
         }

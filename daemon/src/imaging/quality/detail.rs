@@ -57,7 +57,7 @@ impl Bands {
             high += f64::from(self.fine[i]).powi(2);
             low += f64::from(self.coarse[i]).powi(2);
         }
-        100.0 * (high / (low + ROUNDING * patch.count(|k| k == Kind::Iris)).max(1e-9)).sqrt()
+        100.0 * (high / (low + ROUNDING * patch.count(&[Kind::Iris])).max(1e-9)).sqrt()
     }
 
     /// How much less fine detail there is along one direction than across another: structure tensor (Bigün and Granlund 1987) of the fine
@@ -83,10 +83,11 @@ impl Bands {
 /// Index, and place against the limbus' centre, of each visible px of iris and pupil, glare too.
 fn visible(patch: &Patch) -> impl Iterator<Item = (usize, (f64, f64))> {
     let (side, reach2) = (patch.side, (patch.radius * REACH).powi(2));
-    let place = move |i: usize| ((i % side) as f64 + 0.5 - side as f64 / 2.0, (i / side) as f64 + 0.5 - side as f64 / 2.0);
+    let place = move |i: usize| i as f64 + 0.5 - side as f64 / 2.0;
     let shows = |k: &Kind| !matches!(k, Kind::Off | Kind::Around | Kind::Covered);
-    let places = patch.kind.iter().enumerate().filter(move |(_, k)| shows(k)).map(move |(i, _)| (i, place(i)));
-    places.filter(move |(_, (dx, dy))| dx * dx + dy * dy < reach2)
+    let rows = patch.kind.chunks_exact(side.max(1)).enumerate();
+    let places = rows.flat_map(move |(y, row)| row.iter().enumerate().filter(move |(_, k)| shows(k)).map(move |(x, _)| (x, y)));
+    places.map(move |(x, y)| (y * side + x, (place(x), place(y)))).filter(move |(_, (dx, dy))| dx * dx + dy * dy < reach2)
 }
 
 fn gradient(band: &[f32], side: usize, i: usize) -> (f64, f64) {
@@ -141,17 +142,18 @@ fn blur(data: &[f32], side: usize, radius: usize) -> Vec<f32> {
         return Vec::new();
     }
     let window = (2 * radius + 1) as f32;
-    let mut across = vec![0.0; data.len()];
+    let mut across = Vec::with_capacity(data.len());
     let mut line = vec![0.0; side + 2 * radius + 1];
-    for (row, out) in data.chunks_exact(side).zip(across.chunks_exact_mut(side)) {
+    for row in data.chunks_exact(side) {
         line[..radius].fill(row[0]);
         line[radius..radius + side].copy_from_slice(row);
         line[radius + side..].fill(row[side - 1]);
         let mut sum: f32 = line[..2 * radius + 1].iter().sum();
-        for (k, out) in out.iter_mut().enumerate() {
-            *out = sum / window;
-            sum += line[k + 2 * radius + 1] - line[k];
-        }
+        across.extend(line[2 * radius + 1..].iter().zip(&line).map(|(next, last)| {
+            let mean = sum / window;
+            sum += next - last;
+            mean
+        }));
     }
     // Down: a sum a column, so that the loop runs along memory.
     let row = |k: usize| &across[k.saturating_sub(radius).min(side - 1) * side..][..side];

@@ -4,7 +4,7 @@
 //! `resize(INTER_AREA)` and `warpAffine(INTER_LINEAR)` did in training, with the same pixel centres.
 
 use super::{
-    super::{cores, raster::Rgb},
+    super::{cores, raster::Rgb, wide::wide},
     area::shrink_part,
 };
 
@@ -39,6 +39,10 @@ pub fn square(source: &Rgb, cx: f64, cy: f64, side: f64, out: usize, pad: u8) ->
     // Where both neighbours along this side lie on the picture, which is nearly everywhere: the first of them, and how far it is from there.
     let inner = |at: f64, px: usize| (at >= 0.0 && at + 1.0 < px as f64).then(|| (at as usize, at.fract() as f32));
     let columns: Vec<_> = (0..out).map(|x| place(x, cx, fx)).map(|sx| (sx, inner(sx, small.width))).collect();
+    // Of these all but one that ends a row: four numbers are read of a px.
+    let is_quick = |column: &Option<(usize, f32)>| column.is_some_and(|(x, _)| x + 2 < small.width);
+    let first = columns.iter().position(|(_, column)| is_quick(column)).unwrap_or(out);
+    let quick: Vec<(usize, f32)> = columns[first..].iter().map_while(|(_, column)| column.filter(|c| is_quick(&Some(*c)))).collect();
     let mut result = Rgb::new(out, out);
     cores::pieces(
         &mut result.data,
@@ -46,31 +50,48 @@ pub fn square(source: &Rgb, cx: f64, cy: f64, side: f64, out: usize, pad: u8) ->
         || (),
         |(), y, row| {
             let sy = place(y, cy, fy);
-            let lines = inner(sy, small.height).map(|(y, ay)| (small.row(y), small.row(y + 1), ay));
-            for (px, (sx, column)) in row.chunks_exact_mut(3).zip(&columns) {
-                px.copy_from_slice(&match (lines, column) {
-                    (Some((upper, lower, ay)), Some((x, ax))) => {
-                        let pair = |row: &[u8]| *row[x * 3..].first_chunk().expect("a column that has a neighbour");
-                        blend(pair(upper), pair(lower), *ax, ay)
-                    }
-                    _ => bilinear(small, *sx, sy, pad),
-                });
-            }
+            let row = row.as_chunks_mut::<3>().0;
+            let slow = |row: &mut [[u8; 3]], from: usize| {
+                row.iter_mut().zip(&columns[from..]).for_each(|(px, (sx, _))| *px = bilinear(small, *sx, sy, pad));
+            };
+            let Some((y, ay)) = inner(sy, small.height) else { return slow(row, 0) };
+            let (before, rest) = row.split_at_mut(first);
+            let (inside, behind) = rest.split_at_mut(quick.len());
+            slow(before, 0);
+            blend_row(small.row(y), small.row(y + 1), &quick, ay, inside);
+            slow(behind, first + quick.len());
         },
     );
     result
 }
 
-/// Two pixels of a row and the two below them; `ax`, `ay`: how far from the first towards the others.
-#[inline(always)]
-fn blend(upper: [u8; 6], lower: [u8; 6], ax: f32, ay: f32) -> [u8; 3] {
-    let mut px = [0; 3];
-    for (i, px) in px.iter_mut().enumerate() {
-        let [a, b, c, d] = [upper[i], upper[i + 3], lower[i], lower[i + 3]].map(f32::from);
-        let (top, bottom) = (a + (b - a) * ax, c + (d - c) * ax);
-        *px = (top + (bottom - top) * ay + 0.5) as u8;
+wide! {
+    /// Between two rows, `ay` of the lower one; `columns`: between which two px, and the share of the second.
+    fn blend_row(upper: &[u8], lower: &[u8], columns: &[(usize, f32)], ay: f32, out: &mut [[u8; 3]]) {
+        for (px, (x, ax)) in out.iter_mut().zip(columns) {
+            let (upper, lower) = (two(upper, *x), two(lower, *x));
+            let mut between = [0u8; 4];
+            for i in 0..4 {
+                between[i] = blend([upper[0][i], upper[1][i], lower[0][i], lower[1][i]], *ax, ay);
+            }
+            px.copy_from_slice(&between[..3]);
+        }
     }
-    px
+}
+
+/// A px of a row and the next, each with a number that is not its own: so it fills a register's lane.
+#[inline(always)]
+fn two(row: &[u8], x: usize) -> [[u8; 4]; 2] {
+    let seven: &[u8; 7] = row[x * 3..].first_chunk().expect("a column that has two neighbours");
+    [[seven[0], seven[1], seven[2], seven[3]], [seven[3], seven[4], seven[5], seven[6]]]
+}
+
+/// Two numbers of a row and the two below them; `ax`, `ay`: how far from the first towards the others.
+#[inline(always)]
+fn blend(four: [u8; 4], ax: f32, ay: f32) -> u8 {
+    let [a, b, c, d] = [f32::from(four[0]), f32::from(four[1]), f32::from(four[2]), f32::from(four[3])];
+    let (top, bottom) = (a + (b - a) * ax, c + (d - c) * ax);
+    (top + (bottom - top) * ay + 0.5) as u8
 }
 
 /// (x, y): pixel centres at whole numbers.
@@ -81,11 +102,8 @@ fn bilinear(rgb: &Rgb, x: f64, y: f64, pad: u8) -> [u8; 3] {
         let inside = x >= 0.0 && y >= 0.0 && x < rgb.width as f64 && y < rgb.height as f64;
         if inside { rgb.px(x as usize, y as usize) } else { [pad; 3] }
     };
-    let pair = |y: f64| {
-        let ([a, b, c], [d, e, f]) = (at(x0, y), at(x0 + 1.0, y));
-        [a, b, c, d, e, f]
-    };
-    blend(pair(y0), pair(y0 + 1.0), ax, ay)
+    let [a, b, c, d] = [(x0, y0), (x0 + 1.0, y0), (x0, y0 + 1.0), (x0 + 1.0, y0 + 1.0)].map(|(x, y)| at(x, y));
+    std::array::from_fn(|i| blend([a[i], b[i], c[i], d[i]], ax, ay))
 }
 
 #[cfg(test)]

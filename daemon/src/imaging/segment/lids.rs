@@ -5,7 +5,11 @@
 //! where that sum stays below what chance gives.
 
 use super::{refine::Eye, views::Views};
-use crate::imaging::{geometry, raster::Gray};
+use crate::imaging::{
+    geometry::{self, Frame},
+    raster::Gray,
+    wide::wide,
+};
 
 /// y = apex + slope (x - cx) + bend (x - cx)², px of the fine view; above: what lies above it is lid.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -63,14 +67,17 @@ pub fn find(views: &Views, eye: &Eye) -> Lids {
     Lids { upper: disc.lid(-1.0), lower: disc.lid(1.0) }
 }
 
+/// What a pixel says that is surely no iris.
+const SURE: i32 = 1 << 12;
+
 /// The limbus' bounding box with, column by column, running sums of what speaks against iris, from above.
 struct Disc {
     x: usize,
     y: usize,
     width: usize,
     height: usize,
-    /// (height + 1) x width.
-    sums: Vec<f32>,
+    /// (height + 1) x width, of [`SURE`]: a disc of 320 px a side fits an i32.
+    sums: Vec<i32>,
     cx: f64,
     cy: f64,
     r: f64,
@@ -84,15 +91,15 @@ impl Disc {
         let (x, y) = (clamp(left, w), clamp(top, h));
         let (width, height) = (clamp(right.ceil(), w) - x, clamp(bottom.ceil(), h) - y);
         let model = Model::of_sides(views, eye);
-        let mut sums = vec![0.0; width * (height + 1)];
+        let (limbus, pupil) = (Frame::new(&eye.limbus), eye.pupil.as_ref().map(Frame::new));
+        let mut sums = vec![0; width * (height + 1)];
         for j in 0..height {
             for i in 0..width {
                 let (fx, fy) = ((x + i) as f64 + 0.5, (y + j) as f64 + 0.5);
-                let in_pupil = eye.pupil.as_ref().is_some_and(|p| geometry::rho(p, fx, fy) < 1.1);
                 let speaks = match () {
-                    () if !geometry::contains(&eye.limbus, fx, fy) => 0.0,
-                    () if in_pupil => -0.5,
-                    () => model.against(views.small.px(x + i, y + j)),
+                    () if !limbus.contains(fx, fy) => 0,
+                    () if pupil.is_some_and(|p| p.rho2(fx, fy) < 1.1 * 1.1) => -SURE / 2,
+                    () => (SURE as f32 * model.against(views.small.px(x + i, y + j))) as i32,
                 };
                 sums[(j + 1) * width + i] = sums[j * width + i] + speaks;
             }
@@ -102,32 +109,36 @@ impl Disc {
 
     /// The best curve on the side that `sign` names: -1 above, 1 below.
     fn lid(&self, sign: f64) -> Option<Curve> {
-        let mut best = (WORTH * std::f64::consts::PI * self.r * self.r, None);
+        let mut best = ((f64::from(SURE) * WORTH * std::f64::consts::PI * self.r * self.r) as i32, None);
+        let all: i32 = self.sums[self.height * self.width..].iter().sum();
+        let (mut shape, mut rows) = (vec![0.0; self.width], vec![0; self.width]);
         for bend in [0.0, 0.15, 0.3, 0.45, 0.6] {
             for slope in [-0.3, -0.15, 0.0, 0.15, 0.3] {
+                // All curves of a shape are one that is moved up and down.
+                let curve = Curve { cx: self.cx, apex: 0.5 - self.y as f64, slope, bend: -sign * bend / self.r };
+                shape.iter_mut().enumerate().for_each(|(i, y)| *y = curve.y((self.x + i) as f64 + 0.5) as f32);
                 for k in 0..24 {
                     // From just inside the limbus to a tenth of a radius before the centre.
                     let apex = self.cy + sign * self.r * (0.97 - 0.037 * f64::from(k));
-                    let curve = Curve { cx: self.cx, apex, slope, bend: -sign * bend / self.r };
-                    let gain = self.gain(&curve, sign);
+                    into_rows(&shape, apex as f32, self.height as u32, &mut rows);
+                    let above: i32 = rows.iter().enumerate().map(|(i, row)| self.sums[*row as usize * self.width + i]).sum();
+                    let gain = if sign < 0.0 { above } else { all - above };
                     if gain > best.0 {
-                        best = (gain, Some(curve));
+                        best = (gain, Some(Curve { apex, ..curve }));
                     }
                 }
             }
         }
         best.1
     }
+}
 
-    fn gain(&self, curve: &Curve, sign: f64) -> f64 {
-        let mut sum = 0.0;
-        for i in 0..self.width {
-            let y = curve.y((self.x + i) as f64 + 0.5) - self.y as f64;
-            let row = ((y + 0.5).max(0.0) as u32 as usize).min(self.height);
-            let above = self.sums[row * self.width + i];
-            sum += f64::from(if sign < 0.0 { above } else { self.sums[self.height * self.width + i] - above });
+wide! {
+    /// The row that each place lies in, `last` at most.
+    fn into_rows(shape: &[f32], apex: f32, last: u32, rows: &mut [u32]) {
+        for (row, y) in rows.iter_mut().zip(shape) {
+            *row = (y + apex).clamp(0.0, last as f32) as i32 as u32;
         }
-        sum
     }
 }
 

@@ -1,10 +1,8 @@
 //! From a rough circle to limbus and pupil: integro-differential search (J. Daugman, 1993) and an ellipse through the edge itself.
 
-use std::f64::consts::TAU;
-
 use super::{
     search::Circle,
-    views::{View, Views},
+    views::{Around, View, Views},
 };
 use crate::{
     domain::report::Ellipse,
@@ -28,9 +26,9 @@ pub struct Eye {
 
 const ANGLES: usize = 64;
 /// An edge of this height (of the stretched view) counts as full.
-const STRONG: f64 = 0.30;
+const STRONG: f32 = 0.30;
 /// A clear edge.
-const CLEAR: f64 = 0.08;
+const CLEAR: f32 = 0.08;
 
 /// A candidate whose circle lies on an edge.
 pub struct Outline {
@@ -45,7 +43,7 @@ pub struct Outline {
 impl Outline {
     /// Moves a candidate's circle to the edge; None where both sides show none.
     pub fn of(views: &Views, candidate: Circle) -> Option<Self> {
-        let (mut c, around) = (candidate, angles());
+        let (mut c, around) = (candidate, Around::new());
         let mut edge = limbus_score(&views.iris, &c, &around);
         // Coordinate descent, steps halved from 6 % of the radius to 1 %.
         let mut step = 0.06 * c.r;
@@ -92,41 +90,37 @@ pub fn best(views: &Views, mut outlines: Vec<Outline>) -> Option<Eye> {
     Some(Eye { limbus, pupil, sides, pupil_score, limbus_score: outline.edge, dark: outline.dark })
 }
 
-/// Rise of brightness across radius r at an angle: mean of three samples outside minus three inside, within 14 % of the radius.
-fn rise(view: &View, cx: f64, cy: f64, (cos, sin): (f64, f64), r: f64, reach: f64) -> f64 {
-    let mut sum = 0.0;
+/// Rise of brightness across the circle in each direction: mean of three samples outside minus three inside, within `reach`.
+fn rises<const N: usize>(view: &View, c: &Circle, reach: f64, around: &Around<N>) -> [f32; N] {
+    let mut rises = [0.0; N];
     for k in [0.25, 0.6, 1.0] {
-        let d = k * reach;
-        sum += view.at(cx + (r + d) * cos, cy + (r + d) * sin) - view.at(cx + (r - d) * cos, cy + (r - d) * sin);
+        let [outside, inside] = [c.r + k * reach, c.r - k * reach].map(|r| view.ring(c.cx, c.cy, r, around));
+        for (rise, (outside, inside)) in rises.iter_mut().zip(outside.iter().zip(&inside)) {
+            *rise += (outside - inside) / 3.0;
+        }
     }
-    f64::from(sum) / 3.0
+    rises
 }
 
-/// (cos, sin), evenly all round.
-fn angles<const N: usize>() -> [(f64, f64); N] {
-    std::array::from_fn(|a| (TAU * (a as f64 + 0.5) / N as f64).sin_cos()).map(|(s, c)| (c, s))
-}
+/// Beyond this cosine a direction belongs to a side, px right of the centre or left.
+const SIDE: f32 = 0.64;
 
 /// Mean rise over right, left, below, above, weighted as in the coarse search.
-fn limbus_score(view: &View, c: &Circle, around: &[(f64, f64); ANGLES]) -> f64 {
+fn limbus_score(view: &View, c: &Circle, around: &Around<ANGLES>) -> f64 {
+    // Two reaches: shading of skin rises over the long one only, a limbus over both.
+    let (far, near) = (rises(view, c, 0.12 * c.r, around), rises(view, c, (0.04 * c.r).max(1.5), around));
     let (mut sum, mut n) = ([0.0; 4], [0.0; 4]);
-    for &(cos, sin) in around {
-        let arc = if cos > 0.64 {
-            0
-        } else if cos < -0.64 {
-            1
-        } else if sin > 0.0 {
-            2
-        } else {
-            3
+    for (i, (cos, sin)) in around.cos.iter().zip(&around.sin).enumerate() {
+        let arc = match () {
+            () if *cos > SIDE => 0,
+            () if *cos < -SIDE => 1,
+            () if *sin > 0.0 => 2,
+            () => 3,
         };
-        // Two reaches: shading of skin rises over the long one only, a limbus over both.
-        let (far, near) = (0.12 * c.r, (0.04 * c.r).max(1.5));
-        let v = 0.5 * rise(view, c.cx, c.cy, (cos, sin), c.r, far) + 0.7 * rise(view, c.cx, c.cy, (cos, sin), c.r, near);
-        sum[arc] += (v / STRONG).clamp(-1.0, 1.0);
+        sum[arc] += ((0.5 * far[i] + 0.7 * near[i]) / STRONG).clamp(-1.0, 1.0);
         n[arc] += 1.0;
     }
-    let [right, left, below, above]: [f64; 4] = std::array::from_fn(|i| sum[i] / n[i]);
+    let [right, left, below, above] = [0, 1, 2, 3].map(|i: usize| f64::from(sum[i] / n[i]));
     0.5 * right.min(left) + 0.25 * (right + left) + 0.2 * below + 0.1 * above
 }
 
@@ -134,20 +128,21 @@ fn limbus_score(view: &View, c: &Circle, around: &[(f64, f64); ANGLES]) -> f64 {
 fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
     let ring = ring_level(view, iris);
     // A whole edge is as high as this iris stands above this pupil: less, and every circle near the edge would count as full.
-    let whole = ((ring - darkest(view, iris)) * 0.8).clamp(0.1, 0.35);
-    let around = angles::<24>();
-    let score = |c: &Circle| {
-        let mut sum = 0.0;
-        for (cos, sin) in around {
-            sum += (rise(view, c.cx, c.cy, (cos, sin), c.r, 0.15 * c.r) / whole).clamp(-0.2, 1.0);
-        }
+    let whole = ((ring - darkest(view, iris)) * 0.8).clamp(0.1, 0.35) as f32;
+    let around = Around::<24>::new();
+    // None: even with a whole edge it would not be above `best`.
+    let score = |c: &Circle, best: f64| {
         let inside = f64::from(
             view.at(c.cx, c.cy) + view.at(c.cx - c.r / 2.0, c.cy) + view.at(c.cx + c.r / 2.0, c.cy) + view.at(c.cx, c.cy + c.r / 2.0),
         ) / 4.0;
         // Pupils are seldom wider than half the iris and lie near its middle: what is both is more often the iris inside the lids.
         let wide = (c.r / iris.r - 0.5).max(0.0) * 1.5;
         let off = ((c.cx - iris.cx).hypot(c.cy - iris.cy) / iris.r - 0.08).max(0.0) * 1.5;
-        sum / 24.0 + 0.5 * ((ring - inside) / 0.3).clamp(-1.0, 1.0) - wide - off
+        let rest = 0.5 * ((ring - inside) / 0.3).clamp(-1.0, 1.0) - wide - off;
+        (1.0 + rest > best).then(|| {
+            let edge: f32 = rises(view, c, 0.15 * c.r, &around).iter().map(|rise| (rise / whole).clamp(-0.2, 1.0)).sum();
+            f64::from(edge) / 24.0 + rest
+        })
     };
     let mut best = (f64::NEG_INFINITY, *iris);
     for k in 0..8 {
@@ -155,8 +150,7 @@ fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
         for j in -3..=3 {
             for i in -3..=3 {
                 let c = Circle { cx: iris.cx + 0.07 * f64::from(i) * iris.r, cy: iris.cy + 0.07 * f64::from(j) * iris.r, r };
-                let s = score(&c);
-                if s > best.0 {
+                if let Some(s) = score(&c, best.0).filter(|s| *s > best.0) {
                     best = (s, c);
                 }
             }
@@ -168,8 +162,7 @@ fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
         let before = best.0;
         for (x, y, r) in [(1.0, 0.0, 0.0), (-1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)] {
             let t = Circle { cx: c.cx + x * step, cy: c.cy + y * step, r: (c.r + r * step).max(0.12 * iris.r) };
-            let s = score(&t);
-            if s > best.0 {
+            if let Some(s) = score(&t, best.0).filter(|s| *s > best.0) {
                 best = (s, t);
             }
         }
@@ -182,20 +175,19 @@ fn pupil(view: &View, iris: &Circle) -> (f64, Ellipse) {
 
 /// Median brightness of the iris between .75 and .9 of its radius, sides and below.
 fn ring_level(view: &View, c: &Circle) -> f64 {
-    let mut v: Vec<f32> = Vec::new();
-    for (cos, sin) in angles::<32>().into_iter().filter(|(_, sin)| *sin > -0.5) {
-        v.extend([0.72, 0.82, 0.9].map(|k| view.at(c.cx + k * c.r * cos, c.cy + k * c.r * sin)));
-    }
+    let around = Around::<32>::new();
+    let rings = [0.72, 0.82, 0.9].map(|k| view.ring(c.cx, c.cy, k * c.r, &around));
+    let seen = |ring: [f32; 32]| ring.into_iter().zip(around.sin).filter_map(|(v, sin)| (sin > -0.5).then_some(v));
+    let mut v: Vec<f32> = rings.into_iter().flat_map(seen).collect();
     let m = v.len() / 2;
     f64::from(*v.select_nth_unstable_by(m, f32::total_cmp).1)
 }
 
 /// Brightness that a tenth of the inner iris stays below.
 fn darkest(view: &View, c: &Circle) -> f64 {
-    let mut v: Vec<f32> = Vec::new();
-    for (cos, sin) in angles::<24>() {
-        v.extend([0.05, 0.15, 0.25, 0.35, 0.45].map(|k| view.at(c.cx + k * c.r * cos, c.cy + k * c.r * sin)));
-    }
+    let around = Around::<24>::new();
+    let mut v = [0.05, 0.15, 0.25, 0.35, 0.45].map(|k| view.ring(c.cx, c.cy, k * c.r, &around));
+    let v = v.as_flattened_mut();
     let m = v.len() / 10;
     f64::from(*v.select_nth_unstable_by(m, f32::total_cmp).1)
 }
@@ -232,24 +224,27 @@ fn dark(view: &View, c: &Circle) -> f64 {
 
 /// The ellipse through the strongest edge near the circle at each angle, or the circle where too few agree.
 fn limbus(view: &View, c: &Circle) -> (Ellipse, f64) {
+    let around = Around::<96>::new();
+    let wide = rises(view, c, 0.12 * c.r, &around);
+    let tried: [_; 21] = std::array::from_fn(|k| c.r * (1.0 + 0.012 * (k as f64 - 10.0)));
+    let tried = tried.map(|r| (r, rises(view, &Circle { r, ..*c }, 0.06 * c.r, &around)));
     let mut points: Vec<Point> = Vec::new();
     let (mut clear, mut all) = ([0.0; 2], [0.0; 2]);
-    for (cos, sin) in angles::<96>() {
-        let side = usize::from(cos < 0.0);
-        if cos.abs() > 0.64 {
+    for (a, (cos, sin)) in around.cos.iter().zip(&around.sin).enumerate() {
+        let side = usize::from(*cos < 0.0);
+        if cos.abs() > SIDE {
             all[side] += 1.0;
-            clear[side] += f64::from(u8::from(rise(view, c.cx, c.cy, (cos, sin), c.r, 0.12 * c.r) > CLEAR));
+            clear[side] += f64::from(u8::from(wide[a] > CLEAR));
         }
         // Above, lashes draw edges of their own: left out.
-        if sin < -0.75 {
+        if *sin < -0.75 {
             continue;
         }
-        let tried = (-10..=10).map(|k| c.r * (1.0 + 0.012 * f64::from(k)));
-        let edge = tried.map(|r| (rise(view, c.cx, c.cy, (cos, sin), r, 0.06 * c.r), r)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let edge = tried.iter().map(|(r, rises)| (rises[a], r)).max_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((height, r)) = edge
             && height > CLEAR
         {
-            points.push((c.cx + r * cos, c.cy + r * sin));
+            points.push((c.cx + r * f64::from(*cos), c.cy + r * f64::from(*sin)));
         }
     }
     let sides = f64::min(clear[0] / all[0], clear[1] / all[1]);

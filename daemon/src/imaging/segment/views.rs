@@ -1,6 +1,6 @@
 //! The photo made small, and the two planes in which eyes are looked for.
 
-use std::ops::Range;
+use std::{f64::consts::TAU, ops::Range};
 
 use crate::imaging::{
     mask,
@@ -13,12 +13,30 @@ const LONG_SIDE: usize = 320;
 /// Lamps up to this wide vanish, px of the fine view.
 const OPENING: usize = 5;
 
-/// H x W, f32, stretched to 0..1 (0.2nd percentile, which a small pupil still reaches, to the 98th), with clamped reading. At least 2 px a side.
+/// H x W, stretched to 0..1 (0.2nd percentile, which a small pupil still reaches, to the 98th), with clamped reading.
 #[derive(Debug, Clone)]
 pub struct View {
     pub width: usize,
     pub height: usize,
-    pub data: Vec<f32>,
+    /// Of each px four levels above the darkest, a byte each from the lowest: its own, its right neighbour's, and those of the two below; at the
+    /// edges the px is its own neighbour. So a bilinear reading is one access to memory.
+    fours: Vec<u32>,
+    /// A level.
+    unit: f32,
+}
+
+/// Directions from a centre, evenly all round, y downwards.
+#[derive(Debug, Clone)]
+pub struct Around<const N: usize> {
+    pub cos: [f32; N],
+    pub sin: [f32; N],
+}
+
+impl<const N: usize> Around<N> {
+    pub fn new() -> Self {
+        let angles: [(f64, f64); N] = std::array::from_fn(|a| (TAU * (a as f64 + 0.5) / N as f64).sin_cos());
+        Self { cos: angles.map(|(_, cos)| cos as f32), sin: angles.map(|(sin, _)| sin as f32) }
+    }
 }
 
 pub struct Views {
@@ -49,7 +67,7 @@ impl Views {
 
 /// A number of each pixel, lamps opened away, stretched.
 fn plane(small: &Rgb, of: impl Fn([u8; 3]) -> u8) -> View {
-    let data = small.data.chunks_exact(3).map(|p| of([p[0], p[1], p[2]])).collect();
+    let data = small.data.as_chunks().0.iter().map(|px| of(*px)).collect();
     let raw = Gray { width: small.width, height: small.height, data };
     let opened = mask::dilate(&mask::erode(&raw, OPENING / 2), OPENING / 2);
     View::stretched(&opened, &raw)
@@ -68,41 +86,105 @@ impl View {
                 found
             })
         };
-        let (low, high) = (at(0.002).unwrap_or(0) as f32, at(0.98).unwrap_or(255) as f32);
+        let (low, high) = (at(0.002).unwrap_or(0), at(0.98).unwrap_or(255));
         // A photo of one shade stays one: contrast below 40 levels is not blown up to black and white.
-        let span = (high - low).max(40.0);
-        let data = gray.data.iter().map(|v| ((f32::from(*v) - low) / span).clamp(0.0, 1.0)).collect();
-        Self { width: gray.width, height: gray.height, data }
+        let span = (high - low).max(40);
+        // No level is above 255, so neither are more of them.
+        let (low, most) = (low as u8, span.min(255) as u8);
+        let levels = gray.data.iter().map(|v| v.saturating_sub(low).min(most)).collect();
+        let levels = Gray { width: gray.width, height: gray.height, data: levels };
+        Self { width: gray.width, height: gray.height, fours: fours(&levels), unit: 1.0 / span as f32 }
     }
 
     /// Bilinear, the edge's value beyond the edge.
     pub fn at(&self, x: f64, y: f64) -> f32 {
-        let (x, y) = ((x - 0.5).clamp(0.0, (self.width - 1) as f64), (y - 0.5).clamp(0.0, (self.height - 1) as f64));
-        // By way of u32: processors convert no 64 bits without a sign. The last px is its neighbour's, all the way.
-        let (i, j) = ((x as u32).min(self.width as u32 - 2), (y as u32).min(self.height as u32 - 2));
-        let (fx, fy) = ((x - f64::from(i)) as f32, (y - f64::from(j)) as f32);
-        let top = j as usize * self.width + i as usize;
-        let ([a, b], [c, d]) = (self.pair(top), self.pair(top + self.width));
-        let (upper, lower) = (a + (b - a) * fx, c + (d - c) * fx);
-        upper + (lower - upper) * fy
+        let mut value = [0.0];
+        self.read(&[x as f32], &[y as f32], &mut value);
+        value[0]
     }
 
+    /// [`View::at`] in each direction, at distance `r` from a centre.
+    pub fn ring<const N: usize>(&self, cx: f64, cy: f64, r: f64, around: &Around<N>) -> [f32; N] {
+        let mut values = [0.0; N];
+        read_ring(self, [cx, cy, r].map(|v| v as f32), around, &mut values);
+        values
+    }
+
+    /// In three loops, of which only the middle one takes a step a value.
     #[inline(always)]
-    fn pair(&self, at: usize) -> [f32; 2] {
-        *self.data[at..].first_chunk().expect("a view has two px a side, and more")
+    fn read<const N: usize>(&self, x: &[f32; N], y: &[f32; N], values: &mut [f32; N]) {
+        // Adding 1.5 x 2^23 leaves the nearest whole number in the low bits.
+        const MAGIC: f32 = 12_582_912.0;
+        let (right, bottom, width) = ((self.width - 1) as f32, (self.height - 1) as f32, self.width as f32);
+        let (mut at, mut fx, mut fy) = ([0; N], [0.0; N], [0.0; N]);
+        for i in 0..N {
+            let (x, y) = ((x[i] - 0.5).clamp(0.0, right), (y[i] - 0.5).clamp(0.0, bottom));
+            // The px before; a place right on a px may count as the end of the one before it.
+            let (column, row) = (x - 0.5 + MAGIC - MAGIC, y - 0.5 + MAGIC - MAGIC);
+            (fx[i], fy[i]) = (x - column, y - row);
+            at[i] = (row * width + column + MAGIC).to_bits() & 0x3F_FFFF;
+        }
+        let mut fours = [0; N];
+        for i in 0..N {
+            fours[i] = self.fours[at[i] as usize];
+        }
+        for i in 0..N {
+            let [a, b, c, d] = [0, 8, 16, 24].map(|bits| (fours[i] >> bits & 255) as i32 as f32);
+            let (upper, lower) = (a + (b - a) * fx[i], c + (d - c) * fx[i]);
+            values[i] = (upper + (lower - upper) * fy[i]) * self.unit;
+        }
     }
 
-    /// Half the size, means of 2 x 2.
-    pub fn half(&self) -> Self {
+    /// Half the size.
+    pub fn half(&self) -> Half {
         let (width, height) = (self.width / 2, self.height / 2);
-        let mut data = Vec::with_capacity(width * height);
-        for y in 0..height {
-            for x in 0..width {
-                let i = 2 * y * self.width + 2 * x;
-                data.push((self.data[i] + self.data[i + 1] + self.data[i + self.width] + self.data[i + self.width + 1]) / 4.0);
+        let mut sums = vec![0; width * height];
+        for (y, sums) in sums.chunks_exact_mut(width.max(1)).enumerate() {
+            for (sum, two) in sums.iter_mut().zip(self.fours[2 * y * self.width..].chunks_exact(2)) {
+                *sum = two[0].to_le_bytes().map(i16::from).into_iter().sum();
             }
         }
-        Self { width, height, data }
+        Half { width, height, sums, span: 4.0 / self.unit }
+    }
+}
+
+/// A view at half its size: sums of 2 x 2 levels, 0 to `span`.
+pub struct Half {
+    pub width: usize,
+    pub height: usize,
+    pub sums: Vec<i16>,
+    pub span: f32,
+}
+
+wide! {
+    fn read_ring<const N: usize>(view: &View, circle: [f32; 3], around: &Around<N>, values: &mut [f32; N]) {
+        let ([cx, cy, r], mut x, mut y) = (circle, [0.0; N], [0.0; N]);
+        for i in 0..N {
+            (x[i], y[i]) = (cx + r * around.cos[i], cy + r * around.sin[i]);
+        }
+        view.read(&x, &y, values);
+    }
+}
+
+/// Each px with its right neighbour and the two below, see [`View::fours`].
+fn fours(levels: &Gray) -> Vec<u32> {
+    let (width, height) = (levels.width, levels.height);
+    let mut fours = vec![0; width * height];
+    for (y, fours) in fours.chunks_exact_mut(width).enumerate() {
+        join(levels.row(y), levels.row((y + 1).min(height - 1)), fours);
+    }
+    fours
+}
+
+wide! {
+    fn join(upper: &[u8], lower: &[u8], fours: &mut [u32]) {
+        for ((four, a), c) in fours.iter_mut().zip(upper).zip(lower) {
+            *four = (u32::from(*a) * 0x0101) | (u32::from(*c) * 0x0101_0000);
+        }
+        // All but the last px have a neighbour.
+        for ((four, b), d) in fours.iter_mut().zip(&upper[1..]).zip(&lower[1..]) {
+            *four = (*four & 0x00FF_00FF) | (u32::from(*b) << 8) | (u32::from(*d) << 24);
+        }
     }
 }
 
@@ -126,8 +208,10 @@ fn shrink(photo: &Rgb, width: usize, height: usize) -> Rgb {
             for px in sums[columns.start * 3..columns.end * 3].chunks_exact(3) {
                 sum = [sum[0] + px[0], sum[1] + px[1], sum[2] + px[2]];
             }
-            let n = (rows.len() * columns.len()) as u32;
-            out.set(x, y, sum.map(|s| (s / n) as u8));
+            let n = (rows.len() * columns.len()) as u64;
+            // A division by multiplying, exact for sums up to 255 n of boxes up to 256 px wide.
+            let part = (1 << 40) / n + 1;
+            out.set(x, y, sum.map(|s| ((u64::from(s) * part) >> 40) as u8));
         }
     }
     out
@@ -156,5 +240,50 @@ mod tests {
         let views = Views::new(&photo);
         assert_eq!((views.small.width, views.small.height), (320, 225));
         assert_eq!((views.small.px(159, 100), views.small.px(160, 224)), ([0, 0, 0], [200, 100, 50]));
+    }
+
+    #[test]
+    fn a_view_is_read_between_its_pixels_and_beyond_its_edges_as_by_definition() {
+        let mut photo = Rgb::new(37, 29);
+        photo.data.iter_mut().enumerate().for_each(|(i, v)| *v = (i * 7919 % 251) as u8);
+        let view = Views::new(&photo).iris;
+        let px = |x: f64, y: f64| {
+            let (x, y) = (x.clamp(0.0, 36.0) as usize, y.clamp(0.0, 28.0) as usize);
+            (view.fours[y * 37 + x] & 255) as f32 * view.unit
+        };
+        let slow = |x: f64, y: f64| {
+            let (x, y) = ((x - 0.5).clamp(0.0, 36.0), (y - 0.5).clamp(0.0, 28.0));
+            let (left, top, fx, fy) = (x.floor(), y.floor(), x.fract() as f32, y.fract() as f32);
+            let across = |y: f64| px(left, y) * (1.0 - fx) + px(left + 1.0, y) * fx;
+            across(top) * (1.0 - fy) + across(top + 1.0) * fy
+        };
+        let around = Around::<24>::new();
+        for (cx, cy, r) in [(18.0, 14.0, 9.3), (18.5, 14.5, 0.0), (1.0, 2.0, 6.0), (36.0, 28.0, 5.5), (-90.0, 400.0, 20.0)] {
+            let ring = view.ring(cx, cy, r, &around);
+            for (i, v) in ring.into_iter().enumerate() {
+                let (x, y) = (cx + r * f64::from(around.cos[i]), cy + r * f64::from(around.sin[i]));
+                assert!((v - slow(x, y)).abs() < 1e-4, "({x}, {y}): {v} {}", slow(x, y));
+                assert!((view.at(x, y) - v).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn a_box_of_any_size_is_its_mean_without_what_is_left_over() {
+        for (w, h) in [(641, 479), (3217, 40), (2000, 1499)] {
+            let mut photo = Rgb::new(w, h);
+            photo.data.iter_mut().enumerate().for_each(|(i, v)| *v = if i * 7919 % 13 > 2 { 255 } else { (i % 253) as u8 });
+            let (width, height) = (320, (h * 320).div_ceil(w));
+            let small = shrink(&photo, width, height);
+            for (x, y) in [(0, 0), (width - 1, height - 1), (width / 3, height / 2)] {
+                let columns = (x * w).div_ceil(width)..((x + 1) * w).div_ceil(width);
+                let rows = (y * h).div_ceil(height)..((y + 1) * h).div_ceil(height);
+                let mut sum = [0u32; 3];
+                for px in rows.clone().flat_map(|y| columns.clone().map(move |x| (x, y))).map(|(x, y)| photo.px(x, y)) {
+                    sum = [0, 1, 2].map(|c: usize| sum[c] + u32::from(px[c]));
+                }
+                assert_eq!(small.px(x, y), sum.map(|s| (s / (rows.len() * columns.len()) as u32) as u8), "{w}x{h} ({x}, {y})");
+            }
+        }
     }
 }
