@@ -1,12 +1,12 @@
 //! The indexer: the thread that brings sled up to what is already durable, and writes the journal's snapshots from it.
 //!
 //! ```text
-//! committer --Group / Snapshot / Close--> queue (at most QUEUE) --> gathered --ROWS, AGE, QUIET--> one batch for sled -> out of the overlay
+//! committer --Group / Snapshot / Close--> queue (at most QUEUE) --> gathered --none waits, or ROWS--> one batch for sled -> out of the overlay
 //!                                                  |  nothing waits, or a slice is due
 //!                                                  +-> a slice of the snapshot: rows in key order, behind the last one written
 //! ```
-//! A job's row is written some ten times in its life, and each of its uploads is a row that comes and goes, most of it within a second: of
-//! what is gathered only the last state of each row reaches sled, a fifth of all writes.
+//! Of what is gathered while sled takes the batch before only the last state of each row is written: under load a job's row changes several
+//! times, and each of its uploads is a row that comes and goes.
 //!
 //! Slices lie between groups, so a snapshot holds up nobody for longer than a slice takes; a full queue holds up the committer, so that
 //! what is durable and not yet indexed has a limit. The rows that a snapshot must contain are counted along (a change behind the
@@ -37,17 +37,15 @@ use super::{
 const QUEUE: usize = 64;
 /// Rows of a snapshot that are written in one go: about a millisecond.
 const SLICE: usize = 512;
-/// Writes that are gathered before sled gets them: nobody reads while it takes a batch, a millisecond or two.
+/// Writes that sled gets as one batch, about: nobody reads meanwhile, a millisecond or two.
 const ROWS: usize = 512;
-/// And for no longer than this, however many more come.
-const AGE: Duration = Duration::from_secs(1);
-/// Once nothing came for this long, sled gets them and hands them to the system: should the process be killed and the journal be lost, the index
-/// alone knows all but the last moment. Tests copy what a death would leave once sled has everything, and do not wait for it longer than they must.
-const QUIET: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 20 });
-/// Between two times that sled's buffer is handed to the system while more comes all the time.
+/// Once nothing came for this long, sled's buffer is handed to the system: should the process be killed and the journal be lost, the index
+/// alone knows all but the last moment.
+const QUIET: Duration = Duration::from_millis(20);
+/// And after this long while more comes all the time.
 const FLUSH: Duration = Duration::from_secs(1);
 /// Between two sweeps of sled's cache.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_secs(10);
 
 pub enum Order {
     /// Frames that are durable, up to `lsn`.
@@ -66,6 +64,8 @@ pub struct Indexer {
     state: PathBuf,
     snapshot: Option<Snapshot>,
     gathered: Gathered,
+    /// When the last group came.
+    heard: Instant,
     /// Something was applied since the last flush, which was then.
     dirty: bool,
     flushed: Instant,
@@ -79,8 +79,6 @@ struct Gathered {
     /// Of the last one.
     lsn: u64,
     rows: usize,
-    /// When the first one came, and the last.
-    came: Option<(Instant, Instant)>,
 }
 
 impl Gathered {
@@ -88,15 +86,6 @@ impl Gathered {
         self.lsn = lsn;
         self.rows += frames.iter().map(Vec::len).sum::<usize>();
         self.groups.push(frames);
-        let now = Instant::now();
-        self.came = Some((self.came.map_or(now, |(first, _)| first), now));
-    }
-
-    /// How long they may still wait; None: there are none.
-    fn patience(&self) -> Option<Duration> {
-        let (first, last) = self.came?;
-        let left = AGE.saturating_sub(first.elapsed()).min(QUIET.saturating_sub(last.elapsed()));
-        Some(if self.rows >= ROWS { Duration::ZERO } else { left })
     }
 }
 
@@ -129,8 +118,9 @@ pub fn spawn(
     state: PathBuf,
 ) -> io::Result<(SyncSender<Order>, thread::JoinHandle<()>)> {
     let (orders, queue) = sync_channel(QUEUE);
-    let (gathered, begin) = (Gathered::default(), Instant::now());
-    let indexer = Indexer { index, overlay, damaged, state, snapshot: None, gathered, dirty: false, flushed: begin, swept: begin };
+    let now = Instant::now();
+    let gathered = Gathered::default();
+    let indexer = Indexer { index, overlay, damaged, state, snapshot: None, gathered, heard: now, dirty: false, flushed: now, swept: now };
     let thread = thread::Builder::new().name("indexer".into()).spawn(move || {
         let _guard = Guard(indexer.damaged.clone());
         indexer.run(&queue);
@@ -142,7 +132,13 @@ impl Indexer {
     fn run(mut self, queue: &Receiver<Order>) {
         loop {
             match self.next(queue) {
-                Ok(Order::Group { lsn, frames }) => self.gathered.add(lsn, frames),
+                Ok(Order::Group { lsn, frames }) => {
+                    self.heard = Instant::now();
+                    self.gathered.add(lsn, frames);
+                    if self.gathered.rows < ROWS {
+                        continue;
+                    }
+                }
                 Ok(Order::Snapshot { writer, ended }) => {
                     self.apply();
                     let expected = self.index.sum();
@@ -151,12 +147,7 @@ impl Indexer {
                 Ok(Order::Close) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.gathered.patience() == Some(Duration::ZERO) {
-                self.apply();
-            }
-            if self.dirty && self.flushed.elapsed() >= FLUSH {
-                self.flush();
-            }
+            self.apply();
             self.slice();
         }
         self.apply();
@@ -165,53 +156,62 @@ impl Indexer {
 
     /// The next order; `Timeout`: there is something else to do.
     fn next(&self, queue: &Receiver<Order>) -> Result<Order, RecvTimeoutError> {
-        let flush_in = self.dirty.then(|| FLUSH.saturating_sub(self.flushed.elapsed()));
-        match (&self.snapshot, self.gathered.patience().into_iter().chain(flush_in).min()) {
-            (Some(_), _) => queue.try_recv().map_err(|e| match e {
+        if self.snapshot.is_some() || !self.gathered.groups.is_empty() {
+            return queue.try_recv().map_err(|e| match e {
                 TryRecvError::Empty => RecvTimeoutError::Timeout,
                 TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-            }),
-            (None, Some(patience)) => queue.recv_timeout(patience),
-            (None, None) => queue.recv().map_err(|RecvError| RecvTimeoutError::Disconnected),
+            });
         }
+        if self.dirty { queue.recv_timeout(QUIET) } else { queue.recv().map_err(|RecvError| RecvTimeoutError::Disconnected) }
     }
 
-    /// Hands what sled has to the system, seldom enough that the journal's own fsyncs do not wait for it.
+    /// Hands what sled has to the system.
     fn flush(&mut self) {
-        (self.dirty, self.flushed) = (false, Instant::now());
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        self.flushed = Instant::now();
         ballast::give_up_if_full(&self.state);
         if let Err(e) = self.index.flush() {
             tracing::warn!(error = %e, "the index was not flushed; the next start reads more of the journal");
         }
     }
 
-    /// Tells sled what was gathered.
+    /// Tells sled what was gathered, and the system where it is time.
     fn apply(&mut self) {
-        let Gathered { groups, lsn, came: Some(_), .. } = std::mem::take(&mut self.gathered) else { return };
         if *self.damaged.borrow() {
+            (self.gathered, self.dirty) = (Gathered::default(), false);
             return;
         }
+        let Gathered { groups, lsn, .. } = std::mem::take(&mut self.gathered);
+        if !groups.is_empty()
+            && let Err(e) = self.tell(lsn, &groups)
+        {
+            tracing::error!(error = %e, "the index failed; the journal has everything, the next start rebuilds the index");
+            self.damaged.send_replace(true);
+            return;
+        }
+        if self.heard.elapsed() >= QUIET || self.flushed.elapsed() >= FLUSH {
+            self.flush();
+        }
+        groups.iter().for_each(|frames| self.overlay.applied(lsn, frames));
+    }
+
+    fn tell(&mut self, lsn: u64, groups: &[Arc<Vec<Vec<Op>>>]) -> Result<(), StoreError> {
         self.dirty = true;
         ballast::give_up_if_full(&self.state);
         let snapshot = &mut self.snapshot;
         let ops = groups.iter().flat_map(|frames| frames.iter().flatten());
-        let applied = self.index.apply(lsn, ops, |key, old, new| {
+        self.index.apply(lsn, ops, |key, old, new| {
             if let Some(s) = snapshot.as_mut().filter(|s| s.at.as_deref().is_none_or(|at| key > at)) {
                 s.expected.replace(key, old, new);
             }
-        });
-        let applied = applied.and_then(|()| {
-            groups.iter().for_each(|frames| self.overlay.applied(lsn, frames));
-            if self.swept.elapsed() < SWEEP {
-                return Ok(());
-            }
-            self.swept = Instant::now();
-            self.index.sweep()
-        });
-        if let Err(e) = applied {
-            tracing::error!(error = %e, "the index failed; the journal has everything, the next start rebuilds the index");
-            self.damaged.send_replace(true);
+        })?;
+        if self.swept.elapsed() < SWEEP {
+            return Ok(());
         }
+        self.swept = Instant::now();
+        self.index.sweep()
     }
 
     /// Some more rows of the snapshot, if there is one.
