@@ -28,9 +28,10 @@ export IRISD_HTTP__LISTEN=127.0.0.1:$port
 
 said=$root/.run/stdout
 : >"$said"
-"$irisd" run --config .run/none.toml >"$said" 2>.run/irisd.log &
+# In a session of its own: Ctrl-C reaches this script alone, which asks once. A second signal would end the daemon without its drain.
+setsid "$irisd" run --config .run/none.toml >"$said" 2>.run/irisd.log &
 daemon=$!
-trap 'trap - EXIT; kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; exit' INT TERM EXIT
+trap 'trap - EXIT; kill "$daemon" 2>/dev/null; wait "$daemon" 2>/dev/null; exit' INT TERM HUP EXIT
 
 # Two minutes: a store to rebuild takes seconds, more than this means that something is wrong.
 for _ in $(seq 1200); do
