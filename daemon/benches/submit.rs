@@ -10,8 +10,10 @@ mod load;
 use common::daemon::Daemon;
 use load::Times;
 
-/// Submits a measurement; enough for a p99 that ten values stand behind.
+/// Submits a measurement, at least: enough for a p99 that ten values stand behind.
 const SUBMITS: usize = 1000;
+/// And of each client, so that most of the measurement has all of them at work: the first still connect at its begin, the last are alone at its end.
+const SUBMITS_OF_A_CLIENT: usize = 64;
 const CLIENTS: [usize; 3] = [1, 8, 64];
 /// Fsyncs and submits take turns: both are of the same disk in the same state.
 const ROUNDS: usize = 3;
@@ -25,7 +27,7 @@ fn main() {
         let (mut synced, mut submitted) = (Times::default(), Times::default());
         for _ in 0..ROUNDS {
             synced.add(load::fsyncs(daemon.dir.path()));
-            submitted.add(load::submits(&daemon, clients, SUBMITS));
+            submitted.add(load::submits(&daemon, clients, SUBMITS.max(clients * SUBMITS_OF_A_CLIENT)));
         }
         synced.row("4 KiB + fdatasync, 1 writer");
         submitted.row(&format!("submit, committed, {clients} client(s)"));

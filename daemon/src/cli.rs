@@ -170,7 +170,7 @@ fn configuration(config: Option<&Path>) -> Result<Config, Stop> {
 
 /// The configuration, or every problem: those of its own and those of what it names on this device.
 fn checked(config: Option<&Path>) -> Result<Config, Vec<Problem>> {
-    load::load_and(config, environment(), check::models)
+    load::load_and(config, environment(), check::named)
 }
 
 /// The configuration of a command that only wants to find the daemon or its state folder.

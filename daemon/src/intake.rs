@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! begin: room on the disk? -> blobs/in/<uuid>   write: bytes go there, hashed and counted as they come
+//!           \-> no: nowhere                      write: hashed and counted alone
 //! finish: fsync -> decode it whole (is it a picture?) -> linked as blobs/<aa>/<sha256>, folder fsynced -> Photo row committed
+//!           \-> no room: this owner's photo of the same bytes, which needs none, or the refusal
 //! ```
 //! An upload that is dropped on the way leaves nothing; one that is cut off by a power cut leaves a file in `blobs/in/`, which the next
 //! start removes.
@@ -104,14 +106,19 @@ pub struct Intake {
 
 /// A photo on its way in. Dropped: the file is removed.
 pub struct Upload {
-    path: Temporary,
-    file: File,
+    /// Err: there is no room for it, and why.
+    to: Result<Written, StoreError>,
     hasher: Hasher,
-    buffer: Vec<u8>,
     bytes: u64,
     limit: u64,
     _place: OwnedSemaphorePermit,
     _promise: Promise,
+}
+
+struct Written {
+    path: Temporary,
+    file: File,
+    buffer: Vec<u8>,
 }
 
 /// Bytes that were promised to one upload, given back at its end.
@@ -165,22 +172,30 @@ impl Intake {
         }
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| IntakeError::Busy)?;
         let promise = Promise::new(&self.promised, declared.unwrap_or(UNDECLARED).min(self.max_upload));
-        self.store.admit(self.promised.load(Ordering::SeqCst)).await?;
-        let path = Temporary(blobs::incoming_dir(self.store.state_dir()).join(Uuid::now_v7().to_string()));
-        let file = File::create(&path.0).await?;
-        let buffer = Vec::with_capacity(WRITE_BUFFER);
-        Ok(Upload { path, file, hasher: Hasher::new(), buffer, bytes: 0, limit: self.max_upload, _place: place, _promise: promise })
+        let others = self.promised.load(Ordering::SeqCst).saturating_sub(promise.1);
+        let to = match self.store.admit(promise.1, others).await {
+            Ok(()) => Ok(Written::create(self.store.state_dir()).await?),
+            Err(full @ (StoreError::DiskReserve { .. } | StoreError::OverCap { .. })) => Err(full),
+            Err(e) => return Err(e.into()),
+        };
+        Ok(Upload { to, hasher: Hasher::new(), bytes: 0, limit: self.max_upload, _place: place, _promise: promise })
     }
 
     pub async fn finish(&self, mut upload: Upload, incoming: Incoming) -> Result<Accepted, IntakeError> {
         if upload.bytes == 0 {
             return Err(IntakeError::Refused(Fault::new(Code::EmptyFile, "0 bytes")));
         }
-        upload.flush().await?;
-        upload.file.sync_all().await?;
         let sha256 = Sha256(std::mem::take(&mut upload.hasher).finalize().into());
-        self.store.admit(0).await?;
-        let header = self.check(&upload.path.0).await?;
+        let mut written = match upload.to {
+            Ok(written) => written,
+            Err(full) => return self.known(sha256, incoming, full).await,
+        };
+        written.flush().await?;
+        written.file.sync_all().await?;
+        if let Err(full) = self.store.admit(0, 0).await {
+            return self.known(sha256, incoming, full).await;
+        }
+        let header = self.check(&written.path.0).await?;
         let new = || NewPhoto {
             user_id: incoming.user_id.clone(),
             sha256,
@@ -192,13 +207,20 @@ impl Intake {
             client: ClientInfo { captured_at: incoming.client.captured_at.or(header.captured_at), ..incoming.client.clone() },
         };
         loop {
-            self.place(sha256, &upload.path.0).await?;
+            self.place(sha256, &written.path.0).await?;
             match self.store.add_photo(new(), incoming.idempotency.clone()).await {
                 // A delete of the same bytes came in between: our own copy takes the place again.
                 Err(StoreError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
                 other => return Ok(other.map(|(photo, fresh)| Accepted { photo, fresh })?),
             }
         }
+    }
+
+    /// Bytes that are here already need no room: this owner's photo of them, or why there is no room.
+    async fn known(&self, sha256: Sha256, incoming: Incoming, full: StoreError) -> Result<Accepted, IntakeError> {
+        let Incoming { user_id, client, idempotency, .. } = incoming;
+        let known = self.store.known_photo(user_id, sha256, client, idempotency).await?;
+        known.map(|photo| Accepted { photo, fresh: false }).ok_or(IntakeError::Store(full))
     }
 
     pub async fn accept_bytes(&self, bytes: Vec<u8>, incoming: Incoming) -> Result<Accepted, IntakeError> {
@@ -238,6 +260,26 @@ impl Upload {
             return Err(IntakeError::TooLarge { limit: self.limit });
         }
         self.hasher.update(chunk);
+        match &mut self.to {
+            Ok(written) => Ok(written.write(chunk).await?),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// SHA-256 of the bytes so far: for Idempotency-Keys, which cover the body.
+    pub fn sha256(&self) -> Sha256 {
+        Sha256(self.hasher.clone().finalize().into())
+    }
+}
+
+impl Written {
+    async fn create(state: &Path) -> io::Result<Self> {
+        let path = Temporary(blobs::incoming_dir(state).join(Uuid::now_v7().to_string()));
+        let file = File::create(&path.0).await?;
+        Ok(Self { path, file, buffer: Vec::with_capacity(WRITE_BUFFER) })
+    }
+
+    async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(chunk);
         if self.buffer.len() >= WRITE_BUFFER {
             self.flush().await?;
@@ -245,12 +287,7 @@ impl Upload {
         Ok(())
     }
 
-    /// SHA-256 of the bytes so far: for Idempotency-Keys, which cover the body.
-    pub fn sha256(&self) -> Sha256 {
-        Sha256(self.hasher.clone().finalize().into())
-    }
-
-    async fn flush(&mut self) -> Result<(), IntakeError> {
+    async fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.buffer).await?;
         self.file.flush().await?;
         self.buffer.clear();

@@ -98,7 +98,8 @@ async fn completed(store: &Store, job: &Job) {
         synthetic: file(&dir.join("synthetic.png"), b"synthetic"),
     };
     let report = file(&dir.join("report.json"), b"{}");
-    let artifacts = Artifacts { files, report_sha256: report.sha256, report_bytes: report.bytes, on_disk: true, made_by: None };
+    let artifacts =
+        Artifacts { files, report_sha256: report.sha256, report_bytes: report.bytes, thumb_bytes: 0, on_disk: true, made_by: None };
     let quality = Quality { verdict: Verdict::Pass, metrics: Default::default() };
     let outcome = Outcome { artifacts, quality, step_ms: StepMs::default(), processing_time_ms: 5, cached: false };
     store.complete(job.id, outcome).await.unwrap();

@@ -121,6 +121,7 @@ fn outcome(n: u64) -> Outcome {
             files: ReportFiles { image: file(0, IMAGE_BYTES), mask: file(1, 20_000), synthetic: file(2, 10_000) },
             report_sha256: hash(3),
             report_bytes: 3000,
+            thumb_bytes: 20_000,
             on_disk: true,
             made_by: Some(Sha256([7; 32])),
         },
@@ -144,7 +145,7 @@ async fn upload_and_evict(store: &Store) -> Result<(), StoreError> {
         let confirmed = join_all(rows.into_iter().map(|row| store.upload_confirmed(row.seq))).await;
         confirmed.into_iter().collect::<Result<Vec<()>, _>>()?;
     }
-    match store.admit(0).await {
+    match store.admit(0, 0).await {
         // Nothing more may go: what is left belongs to jobs that wait.
         Err(StoreError::OverCap { .. }) | Ok(()) => Ok(()),
         Err(e) => Err(e),

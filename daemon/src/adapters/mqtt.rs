@@ -337,6 +337,11 @@ async fn next_event(events: &mut EventLoop) -> Result<Event, String> {
     }
 }
 
+/// Whether the options can work; nothing is started.
+pub fn check(options: &Options) -> Result<(), BadOptions> {
+    prepare(options).map(drop)
+}
+
 fn prepare(options: &Options) -> Result<MqttOptions, BadOptions> {
     let (tls, host, port) = split_url(&options.url).ok_or_else(|| BadOptions::Url(without_user(&options.url)))?;
     let mut mqtt = MqttOptions::new(&options.client_id, host, port);

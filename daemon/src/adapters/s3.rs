@@ -336,6 +336,11 @@ async fn at_server_time<'a>(
     Ok(request)
 }
 
+/// Whether what the options bring along can be used; nothing is asked of the bucket or the disk.
+pub fn check(options: &Options) -> Result<(), BadOptions> {
+    client(options.ca_pem.as_deref()).map(drop)
+}
+
 fn client(ca_pem: Option<&[u8]>) -> Result<Client, BadOptions> {
     let bad = |e: reqwest::Error| BadOptions::Ca(e.to_string());
     let mut builder = Client::builder()

@@ -92,6 +92,7 @@ fn capture_words(e: &CaptureError) -> String {
 fn capture_code(e: &CaptureError) -> String {
     match e {
         CaptureError::NoCamera | CaptureError::Unknown(_) => "not_found".into(),
+        CaptureError::Busy => "busy".into(),
         CaptureError::Camera(e) => Fault::new(Code::CameraUnavailable, e.to_string()).code.name(),
         CaptureError::Intake(IntakeError::Refused(fault)) => fault.code.name(),
         CaptureError::Intake(IntakeError::Store(e)) => store_code(e).into(),

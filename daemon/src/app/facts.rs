@@ -18,6 +18,7 @@ use crate::{
     inference::{Engine, ModelStatus, manifest::Role, meets},
     outbox::{alerts, payload::DeviceFacts},
     pipeline::AUTO_NETWORK,
+    store::StoreError,
 };
 
 pub const STORE_REBUILT: &str = "store_rebuilt";
@@ -210,12 +211,13 @@ fn measure(house: &House) {
     let status = house.engine.status();
     metrics.set_providers(status.iter().filter_map(|m| Some((m.name.as_str(), m.active.as_deref()?))));
     metrics.set_models(status.iter().map(|m| (m.name.as_str(), m.state.as_str(), m.building_s)));
-    let low = space.free < space.reserve;
+    let lacks = house.store.lacks_room();
+    let low = space.free < space.reserve || matches!(lacks, Some(StoreError::DiskReserve { .. }));
     say(house, DISK_LOW, low, "The disk is nearly full; no new photos are taken. What is here is kept. Make room on the disk.");
     let held = "The disk is full; photos that wait are worked on as soon as there is room. Nothing is lost. Make room on the disk.";
     say(house, DISK_FULL, house.live.is_held(), held);
     // What the bucket has was removed before: the rest may not go.
-    let full = space.used >= space.cap;
+    let full = space.used >= space.cap || matches!(lacks, Some(StoreError::OverCap { .. }));
     let words = "Photos and results have reached the configured size, and nothing of them may be removed; no new photos are taken. \
                  Let uploads finish, delete photos, or raise retention.cap.";
     say(house, DISK_CAP, full, words);

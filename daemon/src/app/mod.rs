@@ -71,7 +71,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let listener = http::serve::bind(house.config.http.listen)
         .with_context(|| format!("{} cannot be listened on; is another program there? (http.listen)", house.config.http.listen))?;
     house.config.http.listen = listener.local_addr()?;
-    let tls = tls(&house.config)?;
+    let tls = parts::tls(&house.config)?;
     let house = Arc::new(house);
 
     let mut worker = spawn_worker(&house);
@@ -85,7 +85,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }));
     // Before anybody is told that we are here: who reads the line may end us at once.
     let mut signals = Signals::listen().context("signals")?;
-    announce(&house)?;
+    announce(&house);
     house.engine.warm_up(facts::wanted_models(&house.config, &house.engine), facts::wanted_on_a_gpu(&house.config, &house.engine));
 
     let why = wait_for_the_end(&house, &mut signals, &mut worker).await;
@@ -167,14 +167,6 @@ fn tell_report(house: &House, report: &OpenReport) {
         tracing::warn!(jobs = report.recovered_jobs, "jobs ran when the process died; they run again");
         house.metrics.jobs_crashed(report.recovered_jobs as u64);
     }
-}
-
-fn tls(config: &Config) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
-    let http = &config.http;
-    if http.tls_cert.as_os_str().is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(http::serve::tls::acceptor(&http.tls_cert, &http.tls_key).context("http.tls_cert and http.tls_key")?))
 }
 
 fn cameras(house: &House) -> anyhow::Result<Cameras> {
@@ -269,16 +261,17 @@ fn api_parts(house: &Arc<House>, signer: Signer, tokens: Arc<Tokens>, bucket: Op
 }
 
 /// Says where the daemon is: to clients by a file, to whoever started it by one line, to systemd.
-#[expect(clippy::print_stdout, reason = "the contract's one line on stdout")]
-fn announce(house: &House) -> anyhow::Result<()> {
+fn announce(house: &House) {
     let scheme = if house.config.http.tls_cert.as_os_str().is_empty() { "http" } else { "https" };
     let url = format!("{scheme}://{}", house.config.http.listen);
     endpoint::tell(&house.config.paths.state, &url);
-    println!("listening {url}");
-    std::io::stdout().flush().context("stdout")?;
+    let mut stdout = std::io::stdout().lock();
+    if let Err(e) = writeln!(stdout, "listening {url}").and_then(|()| stdout.flush()) {
+        // Whoever started it does not read; those who send photos do.
+        tracing::warn!(error = %e, "stdout cannot be written to");
+    }
     systemd::ready();
     tracing::info!(url, version = env!("CARGO_PKG_VERSION"), "listening");
-    Ok(())
 }
 
 /// Until a signal comes, or the store or the worker cannot go on.

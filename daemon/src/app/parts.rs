@@ -1,7 +1,7 @@
 //! Each adapter made from its part of the configuration: small option structs, secrets read from their files.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     adapters::{
@@ -19,7 +20,12 @@ use crate::{
         s3::{self, S3Bucket},
     },
     camera::CameraSetup,
-    config::{self, CameraKind, Config, OnFull, load::read_secret, units::Bytes, units::Span},
+    config::{
+        self, CameraKind, Config, OnFull,
+        load::{Problem, read_secret},
+        units::{Bytes, Span},
+    },
+    http::serve::tls::acceptor,
     inference::{Builds, Engine, Options, manifest::Manifest, memory::Texts},
     outbox::{payload::Topics, window::Window},
     pipeline::{Pipeline, Settings},
@@ -135,11 +141,18 @@ pub async fn try_bucket(config: &Config) -> anyhow::Result<Option<Result<(), Obj
 }
 
 fn bucket_with(config: &Config, open_uploads: PathBuf) -> anyhow::Result<Option<Arc<dyn ObjectStore>>> {
+    let Some(options) = bucket_options(config, open_uploads)? else { return Ok(None) };
+    let bucket = S3Bucket::new(options).context("the configuration of the bucket")?;
+    Ok(Some(Arc::new(bucket)))
+}
+
+/// None: no bucket is configured.
+fn bucket_options(config: &Config, open_uploads: PathBuf) -> anyhow::Result<Option<s3::Options>> {
     let c = &config.s3;
     if c.bucket.is_empty() {
         return Ok(None);
     }
-    let options = s3::Options {
+    Ok(Some(s3::Options {
         endpoint: c.endpoint.clone(),
         region: c.region.clone(),
         bucket: c.bucket.clone(),
@@ -150,9 +163,33 @@ fn bucket_with(config: &Config, open_uploads: PathBuf) -> anyhow::Result<Option<
         part_size: config.upload.part_size.0,
         open_uploads,
         max_rate: config.upload.max_rate.parse::<Bytes>().ok().map(|b| b.0),
+    }))
+}
+
+/// What the configuration names and nothing can be done with: certificates that are none, keys that do not fit them, secrets that are no text.
+/// What this user may not read may be right.
+pub fn unusable(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut look = |key: &str, usable: anyhow::Result<()>| {
+        if let Err(e) = usable
+            && !e.chain().filter_map(|c| c.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::PermissionDenied)
+        {
+            problems.push(Problem { at: None, key: key.to_owned(), message: format!("{e:#}") });
+        }
     };
-    let bucket = S3Bucket::new(options).context("the configuration of the bucket")?;
-    Ok(Some(Arc::new(bucket)))
+    look("http.tls_cert", tls(config).map(drop));
+    look("mqtt.url", broker_options(config).and_then(|options| Ok(options.map_or(Ok(()), |o| mqtt::check(&o))?)));
+    look("s3.bucket", bucket_options(config, PathBuf::new()).and_then(|options| Ok(options.map_or(Ok(()), |o| s3::check(&o))?)));
+    problems
+}
+
+/// None: no certificate is configured, the daemon speaks HTTP.
+pub fn tls(config: &Config) -> anyhow::Result<Option<TlsAcceptor>> {
+    let http = &config.http;
+    if http.tls_cert.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(acceptor(&http.tls_cert, &http.tls_key).context("http.tls_cert and http.tls_key")?))
 }
 
 pub fn topics(config: &Config) -> Topics {

@@ -72,6 +72,9 @@ pub enum CaptureError {
     NoCamera,
     #[error("there is no camera named {0}")]
     Unknown(String),
+    /// Others take photos with it; it may well be there.
+    #[error("other captures are waiting for this camera; try again in a moment")]
+    Busy,
     #[error(transparent)]
     Camera(#[from] CameraError),
     #[error(transparent)]
@@ -152,7 +155,8 @@ impl Shared {
 }
 
 enum Command {
-    Capture(oneshot::Sender<Result<Burst, CameraError>>),
+    /// The flag is set once its turn has come.
+    Capture(oneshot::Sender<Result<Burst, CameraError>>, Arc<AtomicBool>),
     /// Somebody looks at the preview, or it is time to stop.
     Wake,
 }
@@ -218,13 +222,14 @@ impl Cameras {
     pub async fn capture(&self, name: Option<&str>, owner: Option<UserId>, client: ClientInfo) -> Result<Taken, CaptureError> {
         let camera = self.camera(name)?;
         let (reply, answer) = oneshot::channel();
-        camera.commands.try_send(Command::Capture(reply)).map_err(|e| match e {
-            TrySendError::Full(_) => CameraError::Io("other captures are waiting for this camera; try again in a moment".to_owned()),
-            TrySendError::Disconnected(_) => CameraError::Gone("the daemon is stopping".to_owned()),
+        let begun = Arc::new(AtomicBool::new(false));
+        camera.commands.try_send(Command::Capture(reply, Arc::clone(&begun))).map_err(|e| match e {
+            TrySendError::Full(_) => CaptureError::Busy,
+            TrySendError::Disconnected(_) => CameraError::Gone("the daemon is stopping".to_owned()).into(),
         })?;
         let Burst { sharpest, others } = tokio::time::timeout(CAPTURE_TIMEOUT, answer)
             .await
-            .map_err(|_| CameraError::TimedOut(CAPTURE_TIMEOUT))?
+            .map_err(|_| if begun.load(Ordering::Relaxed) { CameraError::TimedOut(CAPTURE_TIMEOUT).into() } else { camera.not_begun() })?
             .map_err(|_| CameraError::Gone("it went away during the capture".to_owned()))??;
         let owner = owner.unwrap_or_else(|| camera.owner.clone());
         let source = if camera.watched { Source::Folder } else { Source::Camera };
@@ -277,6 +282,12 @@ impl Camera {
         let thread = std::thread::Builder::new().name(name).spawn(move || cores::by_itself(|| worker.run()));
         let thread = thread.map_err(|e| shared.set("gone", Some(format!("its thread could not be started: {e}")))).ok();
         Self { owner, watched, shared, commands, thread: Mutex::new(thread) }
+    }
+
+    /// Why a capture's turn never came: behind others at a camera that works, or before one that does not open.
+    fn not_begun(&self) -> CaptureError {
+        let ready = self.shared.status.lock().expect("no panic while it is held").state == "ready";
+        if ready { CaptureError::Busy } else { CameraError::TimedOut(CAPTURE_TIMEOUT).into() }
     }
 }
 

@@ -93,8 +93,9 @@ impl Worker {
     fn serve(&mut self, source: &mut dyn FrameSource) -> Result<(), CameraError> {
         while !self.stopping() {
             match self.inbox.recv_timeout(self.next_due()) {
-                Ok(Command::Capture(reply)) if reply.is_closed() => {}
-                Ok(Command::Capture(reply)) => {
+                Ok(Command::Capture(reply, _)) if reply.is_closed() => {}
+                Ok(Command::Capture(reply, begun)) => {
+                    begun.store(true, Ordering::Relaxed);
                     let burst = self.shoot(source);
                     let fatal = burst.as_ref().err().filter(|e| ends_session(e)).cloned();
                     let _ = reply.send(burst);
@@ -234,7 +235,7 @@ impl Worker {
         let end = Instant::now() + self.backoff;
         while !self.stopping() {
             match self.inbox.recv_timeout(end.saturating_duration_since(Instant::now())) {
-                Ok(Command::Capture(reply)) => {
+                Ok(Command::Capture(reply, _)) => {
                     let _ = reply.send(Err(why.clone()));
                 }
                 Ok(Command::Wake) => {}

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Ended, Output, Stop, configuration, print};
 use crate::{
+    app::parts,
     config::{Config, load::Problem, schema},
     inference::manifest::{Manifest, Role},
 };
@@ -38,9 +39,15 @@ pub(super) fn check(config: Option<&Path>, arguments: &Arguments) -> Ended {
     read.map(drop)
 }
 
+/// What is wrong with what a configuration names on this device, where it is itself in order.
+pub(super) fn named(config: &Config) -> Vec<Problem> {
+    let files = if config.validate().is_empty() { parts::unusable(config) } else { Vec::new() };
+    models(config).into_iter().chain(files).collect()
+}
+
 /// Names of networks that the manifest does not have, or has for another role: each job would fail. A manifest that cannot be read is
 /// nothing to judge by.
-pub(super) fn models(config: &Config) -> Vec<Problem> {
+fn models(config: &Config) -> Vec<Problem> {
     let Ok(manifest) = Manifest::load(&config.paths.state, &config.paths.weights) else { return Vec::new() };
     let asked = [
         ("segment.model", &config.segment.model, &["auto", "classical"][..], Role::Segmentation),

@@ -12,7 +12,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{Ended, Stop, block_on, checked, configuration_unchecked, doctor, print, remote::Daemon};
-use crate::{client::ClientError, config::Config, domain::time};
+use crate::{
+    client::ClientError,
+    config::{Config, validate::without_login},
+    domain::time,
+};
 
 /// Lines of the journal that go along.
 const LOG_LINES: &str = "500";
@@ -38,12 +42,19 @@ pub(super) fn diag(flag: Option<&Path>, arguments: &Arguments) -> Ended {
         "system": system(),
         "problems": problems.iter().map(|p| json!({ "at": p.at, "key": p.key })).collect::<Vec<_>>(),
         "configuration": redacted(&config),
-        "doctor": doctor::findings(flag),
+        "doctor": doctor(flag),
         "daemon": block_on(daemon(&config))?,
         "log": log(),
     });
     fs::write(&arguments.out, format!("{bundle:#}\n"))?;
     Ok(print(arguments.out.display())?)
+}
+
+/// What the doctor finds. What is wrong with the configuration is said by key alone, above: its words may repeat what somebody wrote.
+fn doctor(flag: Option<&Path>) -> Value {
+    let mut findings = doctor::findings(flag);
+    findings.retain(|f| !f.is_of_configuration());
+    json!(findings)
 }
 
 fn system() -> Value {
@@ -73,6 +84,7 @@ fn redact(value: &mut Value) {
         let private =
             key.ends_with("_file") || matches!(key.as_str(), "username" | "owner" | "client_cert" | "client_key" | "tls_key" | "tls_cert");
         match value {
+            Value::String(text) if text.contains("://") => *text = without_login(text),
             Value::String(text) if private => *text = if text.is_empty() { "" } else { "(set)" }.to_owned(),
             _ => redact(value),
         }
@@ -113,11 +125,13 @@ mod tests {
         config.mqtt.username = "doctor-who".into();
         config.mqtt.password_file = "/etc/irisd/pw".into();
         config.s3.secret_key_file = "s3-secret-key".into();
+        config.mqtt.url = "mqtt://nurse:hunter2@broker:1883".into();
+        config.s3.endpoint = "https://AKIA:hunter3@bucket".into();
         config.camera.insert("front".into(), Camera { owner: "anna".into(), ..Camera::default() });
         let text = redacted(&config).to_string();
-        for private in ["doctor-who", "/etc/irisd/pw", "s3-secret-key", "anna"] {
+        for private in ["doctor-who", "/etc/irisd/pw", "s3-secret-key", "anna", "nurse", "hunter2", "AKIA", "hunter3"] {
             assert!(!text.contains(private), "{private} is in {text}");
         }
-        assert!(text.contains("(set)") && text.contains("irisd/weights"));
+        assert!(text.contains("(set)") && text.contains("irisd/weights") && text.contains("broker:1883"));
     }
 }

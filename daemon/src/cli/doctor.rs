@@ -3,7 +3,8 @@
 //! `fail`: the daemon would not start, or not do what the configuration demands of it. `warn`: it works, with less.
 
 use std::{
-    fs,
+    fs, io,
+    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::{Ended, Output, Stop, checked, environment, print, remote::Daemon};
 use crate::{
     app::parts::{self, engine},
-    config::{Camera, CameraKind, Config, load},
+    config::{Camera, CameraKind, Config, load, validate::without_login},
     inference::{
         Engine, meets,
         weights::{self, State},
@@ -26,6 +27,7 @@ use crate::{
 
 /// For a broker or a bucket to let us in.
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
+const CONFIGURATION: &str = "configuration";
 /// No device of ours is older than its program: an earlier clock was never set (a Jetson without a battery boots in 1970).
 const BUILT: Timestamp = Timestamp::constant(1_763_769_600, 0);
 
@@ -51,6 +53,12 @@ pub(super) struct Finding {
     name: String,
     state: Health,
     detail: String,
+}
+
+impl Finding {
+    pub(super) fn is_of_configuration(&self) -> bool {
+        self.name == CONFIGURATION
+    }
 }
 
 fn finding(name: impl Into<String>, state: Health, detail: impl Into<String>) -> Finding {
@@ -79,9 +87,9 @@ pub(super) fn doctor(config: Option<&Path>, arguments: &Arguments) -> Ended {
 /// Everything that can be looked at. A wrong configuration is a finding too; the rest is then seen with what could be read of it.
 pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
     let (config, mut all) = match checked(flag) {
-        Ok(config) => (config, vec![finding("configuration", Health::Ok, "every key is right")]),
+        Ok(config) => (config, vec![finding(CONFIGURATION, Health::Ok, "every key is right")]),
         Err(problems) => {
-            let rows = problems.iter().map(|p| finding("configuration", Health::Fail, p.to_string())).collect();
+            let rows = problems.iter().map(|p| finding(CONFIGURATION, Health::Fail, p.to_string())).collect();
             (load::load_unchecked(flag, environment()).unwrap_or_default(), rows)
         }
     };
@@ -95,7 +103,9 @@ pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
     all.push(clock(Timestamp::now()));
     all.push(broker(&config));
     all.push(bucket(&config));
-    all.push(daemon(&config));
+    let daemon = daemon(&config);
+    all.push(door(&config, daemon.state == Health::Ok));
+    all.push(daemon);
     all
 }
 
@@ -201,7 +211,7 @@ fn clock(now: Timestamp) -> Finding {
 
 /// Whether it lets us in, with the address, names and keys that are configured.
 fn broker(config: &Config) -> Finding {
-    let url = &config.mqtt.url;
+    let url = &without_login(&config.mqtt.url);
     match asked(parts::try_broker(config)) {
         Ok(None) => finding("broker", Health::Off, "not configured"),
         Ok(Some(Ok(()))) => finding("broker", Health::Ok, format!("{url} lets this device in")),
@@ -212,8 +222,11 @@ fn broker(config: &Config) -> Finding {
 
 fn bucket(config: &Config) -> Finding {
     let s3 = &config.s3;
-    let place =
-        if s3.endpoint.is_empty() { format!("{} at AWS, {}", s3.bucket, s3.region) } else { format!("{} at {}", s3.bucket, s3.endpoint) };
+    let place = if s3.endpoint.is_empty() {
+        format!("{} at AWS, {}", s3.bucket, s3.region)
+    } else {
+        format!("{} at {}", s3.bucket, without_login(&s3.endpoint))
+    };
     let warn = |why: String| finding("bucket", Health::Warn, format!("{place}: {why}; results wait on the disk"));
     match asked(parts::try_bucket(config)) {
         Ok(None) => finding("bucket", Health::Off, "not configured; results stay on this device"),
@@ -234,6 +247,18 @@ fn asked<T>(question: impl Future<Output = anyhow::Result<T>>) -> Result<T, Stri
     answer.map_err(|_| format!("no answer within {} s", ANSWER_LIMIT.as_secs()))?.map_err(|e| format!("{e:#}"))
 }
 
+/// Whether somebody can listen where the configuration says; our own daemon may already.
+fn door(config: &Config, running: bool) -> Finding {
+    let address = config.http.listen;
+    match TcpListener::bind(address) {
+        Ok(_) => finding("http", Health::Ok, format!("{address} is free")),
+        Err(e) if running && e.kind() == io::ErrorKind::AddrInUse => finding("http", Health::Ok, format!("{address} is the daemon's")),
+        Err(e) => {
+            finding("http", Health::Fail, format!("nothing can listen on {address}: {e}; set http.listen to a free address of this device"))
+        }
+    }
+}
+
 fn daemon(config: &Config) -> Finding {
     match Daemon::default().address(&config.paths.state) {
         Ok(url) => finding("daemon", Health::Ok, format!("started at {url}")),
@@ -243,8 +268,6 @@ fn daemon(config: &Config) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     #[test]
@@ -256,6 +279,16 @@ mod tests {
         config.s3.bucket = "eyes".into();
         config.s3.endpoint = format!("http://{free}");
         assert_eq!((broker(&config).state, bucket(&config).state), (Health::Warn, Health::Warn));
+    }
+
+    #[test]
+    fn an_address_that_somebody_else_has_fails_the_device_and_one_that_our_daemon_has_does_not() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::default();
+        config.http.listen = taken.local_addr().unwrap();
+        assert_eq!((door(&config, false).state, door(&config, true).state), (Health::Fail, Health::Ok));
+        drop(taken);
+        assert_eq!(door(&config, false).state, Health::Ok);
     }
 
     #[test]

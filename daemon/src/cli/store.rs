@@ -22,7 +22,7 @@ use crate::{
     config::Config,
     domain::{
         ids::Sha256,
-        job::{Job, Status, UploadStatus},
+        job::{Artifacts, Job, Status, UploadStatus},
         photo::Photo,
     },
     store::{self, Filter, Listed, OpenReport, Page, Store},
@@ -43,7 +43,7 @@ pub(super) enum Action {
         #[command(flatten)]
         output: Output,
     },
-    /// Make the index anew from the journal. Only with a whole journal; the old index is set aside, not removed.
+    /// Make the index anew from the journal. Only with a whole journal; the old index is set aside beside earlier ones, not removed.
     Rebuild(Output),
     /// Every photo and job as JSON, one a line. With owners and the clinic's own references; without pictures, tokens and keys.
     Export,
@@ -175,13 +175,32 @@ fn look_at_everything(store: &Store, originals: bool, found: &mut Findings) -> E
         // An evicted result is in the bucket; one that is in neither place is lost. Of a deleted photo's jobs only the rows stay.
         let here = job.artifacts.as_ref().is_some_and(|a| a.on_disk);
         let uploaded = job.upload == UploadStatus::Uploaded;
-        if job.status == Status::Completed && here && !uploaded && !store.result_dir(job.id).is_dir() {
-            without_result.push(store.result_dir(job.id));
+        if job.status == Status::Completed && here && !uploaded {
+            without_result.extend(missing_of_result(&store.result_dir(job.id), job.artifacts.as_ref()));
         }
         Ok(())
     })?;
     (found.missing, found.altered, found.without_result) = (missing, altered, without_result);
     Ok(())
+}
+
+/// The result's folder, or those of its files that are not there or not as long as they were.
+fn missing_of_result(folder: &Path, artifacts: Option<&Artifacts>) -> Vec<PathBuf> {
+    let (Some(a), true) = (artifacts, folder.is_dir()) else { return vec![folder.to_owned()] };
+    let files = [
+        ("image.jpg", a.files.image.bytes),
+        ("mask.png", a.files.mask.bytes),
+        ("synthetic.png", a.files.synthetic.bytes),
+        ("report.json", a.report_bytes),
+        ("thumb.jpg", a.thumb_bytes),
+    ];
+    let whole = |path: &Path, bytes: u64| fs::metadata(path).is_ok_and(|m| m.len() == bytes || (bytes == 0 && m.len() > 0));
+    files
+        .into_iter()
+        .map(|(name, bytes)| (folder.join(name), bytes))
+        .filter(|(path, bytes)| !whole(path, *bytes))
+        .map(|(path, _)| path)
+        .collect()
 }
 
 fn hash_of(path: &Path) -> io::Result<Sha256> {
@@ -203,7 +222,7 @@ fn say_findings(found: &Findings, originals: bool) -> io::Result<()> {
     print(format!("{photos} photos and {jobs} jobs read, {journal_bytes} bytes of journal"))?;
     found.missing.iter().try_for_each(|path| print(format!("original missing or cut short: {}", path.display())))?;
     found.altered.iter().try_for_each(|path| print(format!("original is not what was received: {}", path.display())))?;
-    found.without_result.iter().try_for_each(|path| print(format!("result missing: {}", path.display())))?;
+    found.without_result.iter().try_for_each(|path| print(format!("result missing or cut short: {}", path.display())))?;
     found.journal_wrong.iter().try_for_each(|what| print(format!("journal: {what}")))?;
     if let Some(why) = &found.rebuilt {
         print(format!("the index was damaged ({why}); it is rebuilt from the journal, and the damaged one lies beside it"))?;
@@ -240,13 +259,12 @@ fn rebuild(config: &Config, output: Output) -> Ended {
     Ok(())
 }
 
-/// Moves the index away; an older one that was moved away before goes.
+/// Moves the index away, beside older ones that were moved away before.
 fn set_aside(state: &Path) -> io::Result<PathBuf> {
-    let (index, aside) = (state.join("store/v1"), state.join("store/v1.set-aside"));
-    match fs::remove_dir_all(&aside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-        _ => fs::rename(index, &aside)?,
-    }
+    let store = state.join("store");
+    let names = std::iter::once("v1.set-aside".to_owned()).chain((2..).map(|n| format!("v1.set-aside-{n}")));
+    let aside = names.map(|name| store.join(name)).find(|path| !path.exists()).expect("the numbers do not end");
+    fs::rename(store.join("v1"), &aside)?;
     Ok(aside)
 }
 

@@ -111,6 +111,10 @@ pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
 }
 
 async fn hand_in(client: &Client, path: &Path, others: &[PathBuf], lane: Option<LaneName>) -> Outcome {
+    for other in others {
+        let failed = |source| ClientError::File { path: other.clone(), source };
+        std::fs::File::open(other).map_err(failed)?;
+    }
     let photo = client.upload(path, None).await?;
     let mut with = Vec::new();
     for other in others {
@@ -145,7 +149,7 @@ fn object(path: &Path, outcome: &Outcome) -> Value {
     };
     let either = |of_job: &str, of_refusal: &str| if job.is_null() { &refusal[of_refusal] } else { &job[of_job] };
     let mut object = json!({
-        "photo": path,
+        "photo": path.to_string_lossy(),
         "status": if job.is_null() { json!("failed") } else { job["status"].clone() },
         "job_id": job["id"],
         "error_type": either("error_type", "error_type"),
@@ -164,9 +168,10 @@ fn refusal(path: &Path, error: &ClientError) -> Value {
         ClientError::Refused { code, error_type, message, suggestion, .. } => {
             json!({ "error_type": error_type, "error_code": code, "message": message, "suggestion": suggestion })
         }
-        ClientError::File { source, .. } => {
-            let fault = unreadable(path, source);
-            json!({ "error_type": fault.class, "error_code": fault.code, "message": fault.message, "suggestion": fault.suggestion })
+        ClientError::File { path: file, source } => {
+            let fault = unreadable(file, source);
+            let message = if file == path { fault.message } else { format!("{}: {}", file.display(), fault.message) };
+            json!({ "error_type": fault.class, "error_code": fault.code, "message": message, "suggestion": fault.suggestion })
         }
         // The photo may have arrived: the same bytes again are the same photo.
         other => json!({

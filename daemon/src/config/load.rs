@@ -111,6 +111,8 @@ fn files_below(etc: &Path) -> Vec<PathBuf> {
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "toml"))
+        // An editor's copy, as everywhere.
+        .filter(|path| !path.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".")))
         .collect();
     dropins.sort();
     main.exists().then_some(main).into_iter().chain(dropins).collect()
@@ -412,7 +414,9 @@ mod tests {
     fn files_below_etc_come_in_the_order_of_their_names_and_a_named_file_takes_their_place() {
         let etc = tempfile::tempdir().unwrap();
         fs::create_dir(etc.path().join("conf.d")).unwrap();
-        for (name, port) in [("irisd.toml", 1), ("conf.d/20.toml", 3), ("conf.d/10.toml", 2), ("conf.d/99.txt", 9), ("own.toml", 4)] {
+        for (name, port) in
+            [("irisd.toml", 1), ("conf.d/20.toml", 3), ("conf.d/10.toml", 2), ("conf.d/99.txt", 9), ("conf.d/.99.toml", 8), ("own.toml", 4)]
+        {
             fs::write(etc.path().join(name), format!("[http]\nlisten = \"127.0.0.1:{port}\"\n")).unwrap();
         }
         let port = |flag: Option<&Path>| read(etc.path(), flag, std::iter::empty()).config().http.listen.port();

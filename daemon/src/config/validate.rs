@@ -28,6 +28,9 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("log.format", &["auto", "text", "json"]),
 ];
 
+/// `log.level`, where it is no filter.
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
 /// What `inference.providers` may list.
 pub const PROVIDERS: &[&str] = &["tensorrt", "cuda", "cpu"];
 
@@ -88,6 +91,13 @@ fn is_url(url: &str, schemes: &[&str], path_allowed: bool) -> bool {
     schemes.contains(&scheme) && host_fine && port.is_none_or(|p| p.parse::<u16>().is_ok()) && (path_allowed || path.is_empty())
 }
 
+/// An address as a problem may show it: what stands before an `@` could be a password.
+pub fn without_login(url: &str) -> String {
+    let Some((front, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = front.split_once("://").map(|(scheme, _)| format!("{scheme}://")).unwrap_or_default();
+    format!("{scheme}...@{host}")
+}
+
 /// Local hours, "22:00-06:00": minutes of the day from and to.
 pub fn parse_window(text: &str) -> Option<(u16, u16)> {
     let minutes = |t: &str| {
@@ -131,12 +141,10 @@ impl Config {
         f.need(fine, "device.id", format!("{id:?} may hold a-z, 0-9 and - alone, 63 at most"));
         f.need(self.paths.state.is_absolute(), "paths.state", "must be the path of a folder");
         f.file("paths.onnxruntime", &self.paths.onnxruntime);
-        let level = EnvFilter::builder().parse(&self.log.level);
-        f.need(
-            level.is_ok() && !self.log.level.is_empty(),
-            "log.level",
-            format!("{:?} is no level; write error, warn, info, debug or trace", self.log.level),
-        );
+        let level = self.log.level.as_str();
+        // A filter would take a lone word that is no level for the name of a part, and be silent about all others.
+        let fine = if level.contains(['=', ',']) { EnvFilter::builder().parse(level).is_ok() } else { LEVELS.contains(&level) };
+        f.need(fine, "log.level", format!("{level:?} is no level; write {}, or a filter such as \"info,irisd=debug\"", LEVELS.join(", ")));
         f.choice("log.format", "log.format", &self.log.format);
     }
 
@@ -161,7 +169,10 @@ impl Config {
     fn check_mqtt(&self, f: &mut Findings) {
         let mqtt = &self.mqtt;
         let fine = mqtt.url.is_empty() || is_url(&mqtt.url, &["mqtt", "mqtts"], false);
-        f.need(fine, "mqtt.url", format!("{:?} is no broker; write it as \"mqtt://host:1883\" or \"mqtts://host:8883\"", mqtt.url));
+        f.need(fine, "mqtt.url", format!(
+            "{:?} is no broker; write it as \"mqtt://host:1883\" or \"mqtts://host:8883\", with the login in username and password_file",
+            without_login(&mqtt.url)
+        ));
         f.need(!given(&mqtt.password_file) || !mqtt.username.is_empty(), "mqtt.username", "is missing while password_file is set");
         f.both_or_none(["mqtt.client_cert", "mqtt.client_key"], [given(&mqtt.client_cert), given(&mqtt.client_key)]);
         for (key, path) in [
@@ -180,7 +191,14 @@ impl Config {
     fn check_bucket(&self, f: &mut Findings) {
         let s3 = &self.s3;
         let fine = s3.endpoint.is_empty() || is_url(&s3.endpoint, &["http", "https"], true);
-        f.need(fine, "s3.endpoint", format!("{:?} is no endpoint; write it as \"https://s3.example:9000\"", s3.endpoint));
+        f.need(
+            fine,
+            "s3.endpoint",
+            format!(
+                "{:?} is no endpoint; write it as \"https://s3.example:9000\", with the keys in access_key_file and secret_key_file",
+                without_login(&s3.endpoint)
+            ),
+        );
         if !s3.bucket.is_empty() {
             let letters = s3.bucket.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
             f.need(letters && (3..=63).contains(&s3.bucket.len()), "s3.bucket", "3 to 63 of a-z, 0-9, - and .");

@@ -75,6 +75,9 @@ pub struct Artifacts {
     /// report.json: its own hash cannot stand inside it.
     pub report_sha256: super::ids::Sha256,
     pub report_bytes: u64,
+    /// thumb.jpg, which the report does not name. 0: of a version that did not count it.
+    #[serde(default)]
+    pub thumb_bytes: u64,
     /// The files still lie on this device (false once evicted).
     pub on_disk: bool,
     /// The fingerprint of the pipeline that made them: a job of the same photo by the same pipeline may have them again. None: not

@@ -6,6 +6,10 @@
 use std::{
     error::Error as StdError,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -41,18 +45,20 @@ pub struct TooSlow;
 /// A body that must keep coming.
 pub struct Paced {
     inner: Body,
+    /// Set once all of it was read.
+    whole: Arc<AtomicBool>,
     stall: Duration,
     silence: Pin<Box<Sleep>>,
     end: Instant,
 }
 
 impl Paced {
-    pub fn new(inner: Body) -> Self {
-        Self::within(inner, STALL, WHOLE)
+    pub fn new(inner: Body, whole: Arc<AtomicBool>) -> Self {
+        Self { whole, ..Self::within(inner, STALL, WHOLE) }
     }
 
-    fn within(inner: Body, stall: Duration, whole: Duration) -> Self {
-        Self { inner, stall, silence: Box::pin(sleep(stall.min(whole))), end: Instant::now() + whole }
+    fn within(inner: Body, stall: Duration, most: Duration) -> Self {
+        Self { inner, whole: Arc::default(), stall, silence: Box::pin(sleep(stall.min(most))), end: Instant::now() + most }
     }
 }
 
@@ -68,6 +74,9 @@ impl HttpBody for Paced {
             }
             let next = self.end.min(now + self.stall);
             self.silence.as_mut().reset(next);
+            if frame.is_none() || self.inner.is_end_stream() {
+                self.whole.store(true, Ordering::Release);
+            }
             return Poll::Ready(frame);
         }
         match self.silence.as_mut().poll(cx) {
@@ -162,7 +171,7 @@ mod tests {
     }
 
     async fn read(kind: &str, body: Body) -> Result<Form, Kind> {
-        let request = Request::builder().header("content-type", kind).body(Body::new(Paced::new(body))).expect("a request");
+        let request = Request::builder().header("content-type", kind).body(Body::new(Paced::new(body, Arc::default()))).expect("a request");
         Json::<Form>::from_request(request, &()).await.map(|j| j.value).map_err(|e| e.kind())
     }
 

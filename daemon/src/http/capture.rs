@@ -53,7 +53,7 @@ pub async fn capture(
 ) -> ApiResult<Response> {
     let b = body.value;
     let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
-    let idempotency = asked.idempotency(&caller.user, &caller.user, &body.bytes)?;
+    let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let wanted = Wanted { camera: b.camera, submit: b.submit.unwrap_or(true), lane: lane(b.lane), client, idempotency };
     // On a task of its own: a client that hangs up must not leave a photo that was taken without its job and without its key.
     let taking = take(api.clone(), caller, wanted);
@@ -78,9 +78,9 @@ struct Wanted {
 }
 
 async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<Left> {
-    let _held = api.keys.hold(&caller.user, wanted.idempotency.as_ref()).await;
+    let _held = api.keys.hold(wanted.idempotency.as_ref()).await;
     if let Some(i) = &wanted.idempotency
-        && let Some(answer) = api.store.replay(&caller.user, i)?
+        && let Some(answer) = api.store.replay(i)?
     {
         let Answer::Capture { photo, job, others } = answer else { return Err(photos::other_answer()) };
         return Ok(Left { photo, others, job });
@@ -99,7 +99,7 @@ async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<Left> 
     }
     let left = Left { photo, others, job };
     if let Some(i) = wanted.idempotency {
-        api.store.remember(&caller.user, i, Answer::Capture { photo, job, others: left.others.clone() }).await?;
+        api.store.remember(i, Answer::Capture { photo, job, others: left.others.clone() }).await?;
     }
     Ok(left)
 }

@@ -224,10 +224,6 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"irisd\""));
         }
-        // The rest of the body is not read: a kept-alive connection would take it for the next request.
-        if matches!(status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         response
     }
 }
@@ -267,6 +263,7 @@ impl From<CaptureError> for ApiError {
     fn from(e: CaptureError) -> Self {
         match e {
             CaptureError::NoCamera | CaptureError::Unknown(_) => Self::new(Kind::NotFound, e.to_string()),
+            CaptureError::Busy => Self::new(Kind::Busy, e.to_string()),
             CaptureError::Camera(_) => Self::of_fault(Kind::Busy, Fault::new(Code::CameraUnavailable, e.to_string())),
             CaptureError::Intake(e) => e.into(),
         }

@@ -37,6 +37,8 @@ pub fn reasons(api: &Api) -> Vec<String> {
     let space = api.store.space();
     if space.free < space.reserve {
         reasons.push(format!("{} bytes are free on the disk; {} are kept in reserve", space.free, space.reserve));
+    } else {
+        reasons.extend(api.store.lacks_room().map(|why| why.to_string()));
     }
     reasons
 }

@@ -35,9 +35,10 @@ impl Default for KeyLocks {
 
 impl KeyLocks {
     /// Held until the answer is stored. Without a key there is nothing to hold.
-    pub async fn hold(&self, owner: &UserId, idempotency: Option<&Idempotency>) -> Option<MutexGuard<'_, ()>> {
+    pub async fn hold(&self, idempotency: Option<&Idempotency>) -> Option<MutexGuard<'_, ()>> {
         let mut hasher = DefaultHasher::new();
-        (owner, &idempotency?.key).hash(&mut hasher);
+        let Idempotency { caller, key, .. } = idempotency?;
+        (caller, key).hash(&mut hasher);
         Some(self.0[(hasher.finish() % SHARDS as u64) as usize].lock().await)
     }
 }
@@ -51,12 +52,9 @@ pub fn key(headers: &HeaderMap) -> ApiResult<Option<String>> {
     }
 }
 
-/// The key as the store knows it. Keys are scoped by `owner`, of the rows that are written; a caller who writes for somebody else (an admin)
-/// has a scope of its own there. No header can hold the separator.
-pub fn scoped(key: Option<String>, caller: &UserId, owner: &UserId, body: Sha256) -> Option<Idempotency> {
-    let key = key?;
-    let key = if caller == owner { key } else { format!("{caller}\u{1f}{key}") };
-    Some(Idempotency { key, body })
+/// The key as the store knows it.
+pub fn of(key: Option<String>, caller: &UserId, body: Sha256) -> Option<Idempotency> {
+    Some(Idempotency { caller: caller.clone(), key: key?, body })
 }
 
 /// What makes two requests the same: method, path and content. Lengths stand before the parts, so that no two sets of parts run together.
@@ -98,26 +96,16 @@ mod tests {
         assert!(key(&with(&"k".repeat(256))).is_err());
     }
 
-    #[test]
-    fn an_admins_key_for_somebody_elses_photo_cannot_meet_the_owners_own() {
-        let (admin, owner) = (UserId::local(), "clinic".parse().expect("a name"));
-        let body = fingerprint(&Method::POST, "/", &[]);
-        let own = scoped(Some("k".into()), &owner, &owner, body).expect("a key");
-        let foreign = scoped(Some("k".into()), &admin, &owner, body).expect("a key");
-        assert_ne!(own.key, foreign.key);
-    }
-
     #[tokio::test]
     async fn two_requests_with_one_key_go_one_after_the_other() {
         let locks = KeyLocks::default();
-        let one = scoped(Some("k".into()), &UserId::local(), &UserId::local(), fingerprint(&Method::POST, "/", &[]));
-        let held = locks.hold(&UserId::local(), one.as_ref()).await;
+        let one = of(Some("k".into()), &UserId::local(), fingerprint(&Method::POST, "/", &[]));
+        let held = locks.hold(one.as_ref()).await;
         assert!(held.is_some());
-        let user = UserId::local();
-        let mut second = Box::pin(locks.hold(&user, one.as_ref()));
+        let mut second = Box::pin(locks.hold(one.as_ref()));
         assert!(second.as_mut().now_or_never().is_none());
         drop(held);
         assert!(second.await.is_some());
-        assert!(locks.hold(&user, None).await.is_none());
+        assert!(locks.hold(None).await.is_none());
     }
 }

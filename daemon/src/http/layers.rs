@@ -3,7 +3,14 @@
 //! The log line has the method, the path, the status, the time and the request's name. No query (links carry signatures, lists carry
 //! `client_ref`), no header, no address.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -12,6 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
+use hyper::body::Body as _;
 
 use super::{
     Api,
@@ -55,9 +63,14 @@ async fn guarded(api: &Api, request: Request, next: Next) -> Response {
     } else if api.is_draining() && !request.method().is_safe() {
         ApiError::new(Kind::ShuttingDown, "nothing new is begun while the daemon stops").into_response()
     } else {
-        let request = request.map(|body| axum::body::Body::new(Paced::new(body)));
+        let whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+        let mut request = request.map(|body| axum::body::Body::new(Paced::new(body, Arc::clone(&whole))));
+        if request.method() == Method::HEAD {
+            // RFC 9110, 14.2: a range is of a GET alone.
+            request.headers_mut().remove(header::RANGE);
+        }
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => as_problem(response).await,
+            Ok(response) => close_after_half(as_problem(response).await, &whole),
             Err(panic) => {
                 let what = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
                 ApiError::internal(format!("a handler panicked: {}", what.as_deref().unwrap_or("?"))).into_response()
@@ -69,6 +82,15 @@ async fn guarded(api: &Api, request: Request, next: Next) -> Response {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("location, retry-after, etag, x-request-id"));
         headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// Where the rest of the request was not read: a kept-alive connection would take it for the next request, so it closes, and says so.
+fn close_after_half(mut response: Response, whole: &AtomicBool) -> Response {
+    let upgrades = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !whole.load(Ordering::Acquire) && !upgrades {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -110,6 +110,8 @@ pub struct Api {
     uploads: Arc<Semaphore>,
     /// Event streams, WebSockets and previews open at once.
     streams: Arc<Semaphore>,
+    /// Sessions that begin at once.
+    beginning: Semaphore,
 }
 
 /// Slow uploads must leave connections to everybody else ([`serve::MAX_CONNECTIONS`]).
@@ -117,6 +119,9 @@ pub const MAX_UPLOADS: usize = 32;
 
 /// Open streams, likewise. A clinic has a handful of screens.
 pub const MAX_STREAMS: usize = 64;
+
+/// Sessions that begin at once, likewise: anybody may try.
+const MAX_BEGINNING: usize = 16;
 
 impl Api {
     pub fn new(parts: Parts) -> Arc<Self> {
@@ -143,6 +148,7 @@ impl Api {
             draining: parts.draining,
             uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            beginning: Semaphore::new(MAX_BEGINNING),
         })
     }
 

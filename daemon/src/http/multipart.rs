@@ -2,11 +2,14 @@
 //!
 //! Raw: the body is the photo, `client_ref`, `eye` and `captured_at` are query parameters. Multipart: field `file`, and the others as fields.
 
+use std::sync::LazyLock;
+
 use axum::{
     body::Body,
     extract::{FromRequest, Multipart, Request},
 };
 use futures_util::StreamExt;
+use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::Digest;
 
@@ -56,13 +59,20 @@ impl Fields {
     }
 }
 
-/// The one limit that a JSON body's types do not hold by themselves.
+/// The limits that the types of a body do not hold by themselves. An empty reference is none, through every door.
 pub fn checked(client: ClientInfo) -> ApiResult<ClientInfo> {
-    match &client.client_ref {
-        Some(r) if r.chars().count() > MAX_CLIENT_REF => Err(invalid(&format!("client_ref has at most {MAX_CLIENT_REF} characters"))),
-        _ => Ok(client),
+    let client = ClientInfo { client_ref: client.client_ref.filter(|r| !r.is_empty()), ..client };
+    if client.client_ref.as_ref().is_some_and(|r| r.chars().count() > MAX_CLIENT_REF) {
+        return Err(invalid(&format!("client_ref has at most {MAX_CLIENT_REF} characters")));
     }
+    if client.captured_at.is_some_and(|at| at < *YEAR_ZERO) {
+        return Err(invalid("captured_at is an RFC 3339 time: its year has four digits"));
+    }
+    Ok(client)
 }
+
+/// The first moment that RFC 3339 can say, in UTC.
+static YEAR_ZERO: LazyLock<Timestamp> = LazyLock::new(|| "0000-01-01T00:00:00Z".parse().expect("a time"));
 
 /// `hash`: hash the bytes on the way (a request with an Idempotency-Key must know them before it is taken).
 pub async fn receive(api: &Api, query: Fields, request: Request, hash: bool) -> ApiResult<Received> {
@@ -75,7 +85,7 @@ pub async fn receive(api: &Api, query: Fields, request: Request, hash: bool) -> 
         }
         "multipart/form-data" => {
             within(declared, api.max_upload + MULTIPART_EXTRA)?;
-            multipart(api, query, request, hash).await
+            multipart(api, declared, query, request, hash).await
         }
         _ => {
             let detail = format!("{kind:?} is not image/jpeg, image/png, image/webp, or multipart/form-data with a field `file`");
@@ -102,7 +112,7 @@ async fn raw(api: &Api, declared: Option<u64>, query: Fields, body: Body, hash: 
     Ok(sink.received(client))
 }
 
-async fn multipart(api: &Api, mut fields: Fields, request: Request, hash: bool) -> ApiResult<Received> {
+async fn multipart(api: &Api, declared: Option<u64>, mut fields: Fields, request: Request, hash: bool) -> ApiResult<Received> {
     let mut parts = Multipart::from_request(request, &()).await.map_err(|e| ApiError::new(Kind::BadRequest, e.body_text()))?;
     let mut file: Option<Sink> = None;
     while let Some(mut part) = parts.next_field().await.map_err(bad_part)? {
@@ -110,7 +120,9 @@ async fn multipart(api: &Api, mut fields: Fields, request: Request, hash: bool) 
         match name.as_str() {
             "file" if file.is_some() => return Err(invalid("there is more than one field `file`; send one photo a request")),
             "file" => {
-                let mut sink = Sink::new(api.intake.begin(None).await?, hash);
+                // The file is a part of what was declared.
+                let most = declared.map(|bytes| bytes.min(api.max_upload));
+                let mut sink = Sink::new(api.intake.begin(most).await?, hash);
                 while let Some(chunk) = part.chunk().await.map_err(bad_part)? {
                     sink.write(&chunk).await?;
                 }
@@ -185,6 +197,10 @@ mod tests {
         assert!(fields(&"ä".repeat(129), "", "").is_err());
         assert!(fields("", "middle", "").is_err());
         assert!(fields("", "", "yesterday").is_err());
+        assert!(fields("", "", "-000100-01-01T00:00:00Z").is_err());
+        assert!(fields("", "", "0000-01-01T00:00:00Z").is_ok());
+        let said = checked(ClientInfo { client_ref: Some(String::new()), ..ClientInfo::default() });
+        assert_eq!(said.expect("nothing was said"), ClientInfo::default());
     }
 
     #[test]

@@ -40,10 +40,10 @@ pub async fn upload(
 
     let said = serde_json::to_vec(&received.client).expect("plain values serialise");
     let body = idempotency::fingerprint(&method, &path, &[&received.sha256.map(|s| s.0).unwrap_or_default(), &said]);
-    let idempotency = idempotency::scoped(key, &caller.user, &caller.user, body);
-    let _held = api.keys.hold(&caller.user, idempotency.as_ref()).await;
+    let idempotency = idempotency::of(key, &caller.user, body);
+    let _held = api.keys.hold(idempotency.as_ref()).await;
     if let Some(i) = &idempotency
-        && let Some(answer) = api.store.replay(&caller.user, i)?
+        && let Some(answer) = api.store.replay(i)?
     {
         let (id, fresh) = match answer {
             Answer::Photo(id) => (id, true),

@@ -76,9 +76,9 @@ impl<S: Send + Sync> axum::extract::FromRequestParts<S> for Asked {
 
 impl Asked {
     /// The request's key as the store knows it.
-    pub fn idempotency(&self, caller: &UserId, owner: &UserId, body: &[u8]) -> ApiResult<Option<Idempotency>> {
+    pub fn idempotency(&self, caller: &UserId, body: &[u8]) -> ApiResult<Option<Idempotency>> {
         let body = idempotency::fingerprint(&self.method, &self.path, &[body]);
-        Ok(idempotency::scoped(idempotency::key(&self.headers)?, caller, owner, body))
+        Ok(idempotency::of(idempotency::key(&self.headers)?, caller, body))
     }
 }
 
@@ -94,7 +94,7 @@ pub async fn submit(
     let merge = merge(b.photo_id, b.merge_with.unwrap_or_default())?;
     let photos: Vec<PhotoId> = [b.photo_id].into_iter().chain(merge.iter().flat_map(|m| m.with.clone())).collect();
     let owner = owner_of(&api, &caller, &photos, &asked.headers)?;
-    let idempotency = asked.idempotency(&caller.user, &owner, &body.bytes)?;
+    let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let new = NewJobs { user_id: owner, photo_ids: vec![b.photo_id], merge, lane: lane(b.lane), client, reprocess_of: None };
     one(&api, &base, create(&api, new, idempotency).await?).await
 }
@@ -112,7 +112,7 @@ pub async fn batch(
     }
     let client = multipart::checked(ClientInfo { client_ref: b.client_ref, eye: b.eye, captured_at: b.captured_at })?;
     let owner = owner_of(&api, &caller, &b.photo_ids, &asked.headers)?;
-    let idempotency = asked.idempotency(&caller.user, &owner, &body.bytes)?;
+    let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let new = NewJobs { user_id: owner, photo_ids: b.photo_ids, merge: None, lane: lane(b.lane), client, reprocess_of: None };
     let jobs = create(&api, new, idempotency).await?;
     let jobs = views::jobs(&api, &base, jobs).await?;
@@ -128,7 +128,7 @@ pub async fn reprocess(
     body: body::Json<Reprocess>,
 ) -> ApiResult<Response> {
     let old = find(&api, &caller, &id)?;
-    let idempotency = asked.idempotency(&caller.user, &old.user_id, &body.bytes)?;
+    let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let new = NewJobs {
         user_id: old.user_id,
         photo_ids: vec![old.photo_id],
@@ -150,7 +150,7 @@ pub async fn cancel(
     body: body::Json<IgnoredAny>,
 ) -> ApiResult<Json<Value>> {
     let job = find(&api, &caller, &id)?;
-    let idempotency = asked.idempotency(&caller.user, &job.user_id, &body.bytes)?;
+    let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let job = api.store.cancel(job.id, idempotency).await?;
     api.live.stop(job.id);
     Ok(Json(views::job(&api, &base, job).await?))
@@ -190,10 +190,9 @@ fn merge(photo: PhotoId, with: Vec<PhotoId>) -> ApiResult<Option<Merge>> {
 
 /// Creates jobs, or finds those that the key created before. What is answered is the jobs as they are now.
 pub async fn create(api: &Api, new: NewJobs, idempotency: Option<Idempotency>) -> ApiResult<Vec<Job>> {
-    let owner = new.user_id.clone();
-    let _held = api.keys.hold(&owner, idempotency.as_ref()).await;
+    let _held = api.keys.hold(idempotency.as_ref()).await;
     if let Some(i) = &idempotency
-        && let Some(answer) = api.store.replay(&owner, i)?
+        && let Some(answer) = api.store.replay(i)?
     {
         let Answer::Jobs(ids) = answer else { return Err(photos::other_answer()) };
         return ids.into_iter().map(|id| api.store.job(id)?.ok_or_else(|| ApiError::not_found("job"))).collect();

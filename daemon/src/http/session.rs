@@ -1,10 +1,10 @@
 //! `/session`: a browser changes its token for a cookie.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -38,8 +38,16 @@ pub struct Begin {
     token: Option<String>,
 }
 
-/// Needs the token itself: a cookie cannot prolong itself past its token's holder.
-pub async fn begin(State(api): State<Arc<Api>>, mut headers: HeaderMap, body: body::Json<Begin>) -> ApiResult<Response> {
+/// Longest time for the body of one who has not said who he is: it comes with its head.
+const BODY_TIME: Duration = Duration::from_secs(3);
+
+/// Needs the token itself: a cookie cannot prolong itself past its token's holder. The one body that is read before anybody knows whose it
+/// is: only for a moment, and of few at once, or it would take the connections of those who are known.
+pub async fn begin(State(api): State<Arc<Api>>, mut headers: HeaderMap, request: Request) -> ApiResult<Response> {
+    let turn = api.beginning.try_acquire().map_err(|_| ApiError::new(Kind::Busy, "too many sessions begin at once"))?;
+    let body = tokio::time::timeout(BODY_TIME, body::Json::<Begin>::from_request(request, &())).await;
+    drop(turn);
+    let body = body.map_err(|_| ApiError::new(Kind::RequestTimeout, "the body came too slowly"))??;
     if let (None, Some(token)) = (auth::bearer(&headers), body.value.token) {
         let value = format!("Bearer {token}").parse().map_err(|_| ApiError::new(Kind::Unauthorized, "the token is none of ours"))?;
         headers.insert(header::AUTHORIZATION, value);

@@ -31,6 +31,9 @@ use crate::domain::{
     photo::ImageFormat,
 };
 
+/// Px of one side: the most that a JPEG can say. A PNG can say more, and a strip of one by millions of px has memory for each of its columns.
+const MOST_A_SIDE: u32 = 65_535;
+
 /// What a photo may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -47,6 +50,8 @@ pub enum DecodeError {
     Unsupported,
     #[error("{width}x{height} px is above the limit of {limit} px")]
     TooManyPixels { width: u32, height: u32, limit: u64 },
+    #[error("{width}x{height} px: a side has at most {MOST_A_SIDE}")]
+    TooLong { width: u32, height: u32 },
     #[error("the file ends in the middle of the picture: {detail}")]
     Truncated { detail: String },
     #[error("the file is damaged: {detail}")]
@@ -59,7 +64,7 @@ impl DecodeError {
         let code = match self {
             DecodeError::Empty => Code::EmptyFile,
             DecodeError::Unsupported => Code::UnsupportedImage,
-            DecodeError::TooManyPixels { .. } => Code::TooManyPixels,
+            DecodeError::TooManyPixels { .. } | DecodeError::TooLong { .. } => Code::TooManyPixels,
             DecodeError::Truncated { .. } => Code::ImageTruncated,
             DecodeError::Corrupt { .. } => Code::ImageCorrupt,
         };
@@ -123,6 +128,9 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, DecodeError> {
     let limit = limits.max_pixels;
     if u64::from(width) * u64::from(height) > limit {
         return Err(DecodeError::TooManyPixels { width, height, limit });
+    }
+    if width.max(height) > MOST_A_SIDE {
+        return Err(DecodeError::TooLong { width, height });
     }
     let (orientation, captured_at) = exif.map_or((1, None), exif::read);
     let (width, height) = if orientation >= 5 { (height, width) } else { (width, height) };

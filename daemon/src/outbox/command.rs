@@ -57,7 +57,7 @@ struct Body {
     lane: Option<Lane>,
 }
 
-/// `verb` is one of [`VERBS`]; an empty payload is an empty object. A command that is not understood is answered under its id, too.
+/// `verb` is one of [`VERBS`]; a blank payload is an empty object. A command that is not understood is answered under its id, too.
 pub fn parse(verb: &str, payload: &[u8]) -> Request {
     let payload = if payload.trim_ascii().is_empty() { b"{}" } else { payload };
     let mut said: Value = match serde_json::from_slice(payload) {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn commands_are_understood_and_get_the_default_lane() {
-        assert_eq!(parse("capture", b"").command, Ok(Command::Capture { camera: None, submit: true, lane: Lane::Default }));
+        assert_eq!(parse("capture", b" ").command, Ok(Command::Capture { camera: None, submit: true, lane: Lane::Default }));
         let said = parse("capture", br#"{"camera":"left","submit":false,"lane":"high_priority","request_id":"7"}"#);
         assert_eq!(said.request_id.as_deref(), Some("7"));
         assert_eq!(said.command, Ok(Command::Capture { camera: Some("left".to_owned()), submit: false, lane: Lane::HighPriority }));

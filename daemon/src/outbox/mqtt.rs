@@ -411,6 +411,9 @@ impl Task {
             tracing::warn!(verb, "a retained command was ignored");
             return Ok(());
         }
+        if message.payload.is_empty() {
+            return Ok(()); // MQTT's way to take a retained message back
+        }
         let request = command::parse(verb, &message.payload);
         let refused = match request.command {
             Ok(command) if self.commands.len() < COMMANDS => {

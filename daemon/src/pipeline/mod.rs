@@ -165,7 +165,7 @@ impl Pipeline {
         let (crop, scale) = (enhanced.crop, enhanced.scale);
         let mask = save::mask(&folder, &eye.mask, crop, scale, steps)?;
         let synthetic = save::synthetic(&folder, &cleaned.made_up, crop, scale, steps)?;
-        save::thumb(&folder, &enhanced.thumb)?;
+        let thumb_bytes = save::thumb(&folder, &enhanced.thumb)?;
         let files = ReportFiles { image: enhanced.image, mask, synthetic };
         let step_ms = steps.finished();
         let used = [&eye.iris.model, &cleaned.facts.model, &enhanced.facts.model];
@@ -200,6 +200,7 @@ impl Pipeline {
                 files,
                 report_sha256,
                 report_bytes,
+                thumb_bytes,
                 on_disk: true,
                 made_by: (!steps.stood_in.get()).then(|| self.fingerprint(others)),
             },

@@ -1,6 +1,7 @@
 //! `irisd process`: the pipeline alone, over files, without daemon, store or bucket.
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     fs::{self, File},
     io::{self, Write},
@@ -23,11 +24,14 @@ use crate::{
 
 const ENDINGS: [&str; 3] = [".jpg", ".mask.png", ".report.json"];
 const ANNOTATED: &str = ".annotated.jpg";
+/// The work folder's name, before the process' number.
+const WORK: &str = ".irisd-process-";
 
 /// One line of `process --json`.
 #[derive(Debug, Serialize)]
 struct Line<'a> {
-    photo: &'a Path,
+    /// A name that is no UTF-8 is told as nearly as JSON can.
+    photo: Cow<'a, str>,
     status: &'static str,
     error_type: Option<FaultClass>,
     error_code: Option<Code>,
@@ -41,9 +45,9 @@ struct Line<'a> {
 #[serde(untagged)]
 enum Files {
     /// NAME.jpg, NAME.mask.png, NAME.report.json.
-    Made { image: PathBuf, mask: PathBuf, report: PathBuf },
+    Made { image: String, mask: String, report: String },
     /// NAME.annotated.jpg: the photo, small, and what is wrong with it.
-    Refused { annotated: PathBuf },
+    Refused { annotated: String },
 }
 
 /// Why there is no result; the picture of a refused photo.
@@ -138,22 +142,36 @@ fn made(out: &Path) -> io::Result<PathBuf> {
     let trial = work_folder(out);
     fs::create_dir_all(&trial)?;
     fs::remove_dir_all(&trial)?;
+    sweep(out)?;
     out.canonicalize()
+}
+
+/// Removes what a run left that was ended in the middle.
+fn sweep(out: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(out)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|n| n.strip_prefix(WORK)).and_then(|n| n.trim_end_matches(".tmp").parse::<u32>().ok());
+        if pid.is_some_and(|pid| Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Where one photo's files are made before they get their names.
 fn work_folder(out: &Path) -> PathBuf {
-    out.join(format!(".irisd-process-{}", std::process::id()))
+    out.join(format!("{WORK}{}", std::process::id()))
 }
 
 fn line<'a>(photo: &'a Path, result: &Result<Made, Unmade>) -> Line<'a> {
     let fault = result.as_ref().err().map(|u| &u.fault);
     let files = match result {
         Ok(made) => Some(made.files.clone()),
-        Err(unmade) => unmade.annotated.clone().map(|annotated| Files::Refused { annotated }),
+        Err(unmade) => unmade.annotated.as_deref().map(|annotated| Files::Refused { annotated: told(annotated) }),
     };
     Line {
-        photo,
+        photo: photo.to_string_lossy(),
         status: if fault.is_none() { "completed" } else { "failed" },
         error_type: fault.map(|f| f.class),
         error_code: fault.map(|f| f.code),
@@ -163,11 +181,21 @@ fn line<'a>(photo: &'a Path, result: &Result<Made, Unmade>) -> Line<'a> {
     }
 }
 
+fn told(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
 /// The photo's stem, or with `-2`, `-3` where an earlier photo has it or an original stands. Compared without case: some disks know none.
 fn free_name(photo: &Path, taken: &mut HashSet<String>, is_original: impl Fn(&str) -> bool) -> String {
     let stem = photo.file_stem().map_or_else(|| "photo".into(), |s| s.to_string_lossy().into_owned());
     let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
     names.into_iter().find(|n| !is_original(n) && taken.insert(n.to_lowercase())).expect("the numbers do not end")
+}
+
+/// A pipe or a device may never end.
+fn stored(photo: &Path) -> io::Result<()> {
+    let kind = fs::metadata(photo)?.file_type();
+    if kind.is_file() || kind.is_dir() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "a pipe or a device")) }
 }
 
 /// A path that leads to no photo: whoever typed it can mend it, the device is well.
@@ -177,6 +205,7 @@ pub fn unreadable(photo: &Path, e: &io::Error) -> Fault {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => ("There is no such file.", "Check the path."),
         io::ErrorKind::IsADirectory => ("This is a folder, not a photo.", "Name the photos in it."),
         io::ErrorKind::PermissionDenied => ("This user may not read the file.", "Check the file's permissions."),
+        io::ErrorKind::InvalidInput => ("This is a pipe or a device, not a photo.", "Save the photo to a file first."),
         _ => ("The file cannot be read.", "Check the disk or card that it lies on."),
     };
     (fault.message, fault.suggestion) = (message.to_owned(), suggestion.to_owned());
@@ -184,12 +213,13 @@ pub fn unreadable(photo: &Path, e: &io::Error) -> Fault {
 }
 
 fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipeline) -> Result<Made, Unmade> {
-    let sha256 = hash(photo).map_err(|e| unreadable(photo, &e))?;
+    let hashed = |photo: &Path| stored(photo).and_then(|()| hash(photo)).map_err(|e| unreadable(photo, &e));
+    let sha256 = hashed(photo)?;
     let work = work_folder(out);
     let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
-    let others = others.iter().map(|photo| {
-        let sha256 = hash(photo).map_err(|e| unreadable(photo, &e))?;
-        Ok(Another { photo: photo.clone(), sha256 })
+    let others = others.iter().map(|other| match hashed(other) {
+        Ok(sha256) => Ok(Another { photo: other.clone(), sha256 }),
+        Err(fault) => Err(Fault { message: format!("{}: {}", other.display(), fault.message), ..fault }),
     });
     let others = others.collect::<Result<Vec<_>, Fault>>()?;
     let bring = |files: &[(&str, &Path)]| -> Result<(), Fault> {
@@ -218,7 +248,8 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
             let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
             // The image last: whoever waits for the picture finds the others.
             bring(&[("mask.png", &mask), ("report.json", &report), ("image.jpg", &image)])?;
-            Ok(Made { image: image.clone(), files: Files::Made { image, mask, report }, report: done.report })
+            let files = Files::Made { image: told(&image), mask: told(&mask), report: told(&report) };
+            Ok(Made { image, files, report: done.report })
         }
         Err(Ended::Refused(refusal, _)) => {
             bring(&[("annotated.jpg", &annotated)])?;
@@ -232,6 +263,18 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_run_left_that_was_ended_in_the_middle_goes_and_another_runs_work_stays() {
+        let out = tempfile::tempdir().expect("a folder");
+        // Linux gives no process this number.
+        let (left, running) = (out.path().join(format!("{WORK}4294967294.tmp")), out.path().join(format!("{WORK}1.tmp")));
+        for folder in [&left, &running] {
+            fs::create_dir(folder).expect("made");
+        }
+        made(out.path()).expect("made");
+        assert!(!left.exists() && running.exists());
+    }
 
     #[test]
     fn photos_of_one_stem_get_numbers_and_never_each_others_names_nor_an_originals() {

@@ -107,7 +107,8 @@ impl Pipeline {
         (report.created_at, report.photo.source, report.cached) = (self.clock.now(), input.source, true);
         let (report_sha256, report_bytes) = save::report(&folder, &report).map_err(in_words)?;
         folder.finish().map_err(in_words)?;
-        Ok((Artifacts { report_sha256, report_bytes, on_disk: true, ..earlier.artifacts.clone() }, report))
+        let thumb_bytes = thumb.len() as u64;
+        Ok((Artifacts { report_sha256, report_bytes, thumb_bytes, on_disk: true, ..earlier.artifacts.clone() }, report))
     }
 }
 

@@ -297,9 +297,9 @@ pub fn synthetic(folder: &Folder, made_up: &Region, crop: Rect, scale: u32, step
     folder.picture("synthetic.png", &mut rows, &Brake::default(), steps, (0.5, 0.8), |rows, out| encode::png(rows, out))
 }
 
-/// thumb.jpg.
-pub fn thumb(folder: &Folder, thumb: &Rgb) -> Result<(), Halt> {
-    folder.write("thumb.jpg", |out| out.write_all(&encode::jpeg_bytes(thumb, JPEG_QUALITY))).map(|_| ())
+/// thumb.jpg; its bytes.
+pub fn thumb(folder: &Folder, thumb: &Rgb) -> Result<u64, Halt> {
+    folder.write("thumb.jpg", |out| out.write_all(&encode::jpeg_bytes(thumb, JPEG_QUALITY))).map(|(_, bytes)| bytes)
 }
 
 /// `<out>` with annotated.jpg alone. Gives its bytes.

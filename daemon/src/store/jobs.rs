@@ -28,7 +28,7 @@ impl Store {
     pub async fn submit(&self, new: NewJobs, idempotency: Option<Idempotency>) -> Result<Vec<Job>, StoreError> {
         let ids: Vec<JobId> = new.photo_ids.iter().map(|_| JobId(Uuid::now_v7())).collect();
         self.commit(move |tx| {
-            if let Some(answer) = replayed(tx, &new.user_id, idempotency.as_ref())? {
+            if let Some(answer) = replayed(tx, idempotency.as_ref())? {
                 return jobs_of_answer(tx, answer);
             }
             let limit = tx.options().max_pending;
@@ -39,7 +39,7 @@ impl Store {
             for (id, photo) in ids.iter().zip(&new.photo_ids) {
                 jobs.push(submit_one(tx, *id, *photo, &new)?);
             }
-            remember(tx, &new.user_id, idempotency, Answer::Jobs(ids.clone()))?;
+            remember(tx, idempotency, Answer::Jobs(ids.clone()))?;
             Ok(jobs)
         })
         .await
@@ -55,10 +55,10 @@ impl Store {
     pub async fn cancel(&self, id: JobId, idempotency: Option<Idempotency>) -> Result<Job, StoreError> {
         self.commit(move |tx| {
             let job = tx.job(id)?;
-            if replayed(tx, &job.user_id, idempotency.as_ref())?.is_some() {
+            if replayed(tx, idempotency.as_ref())?.is_some() {
                 return Ok(job);
             }
-            remember(tx, &job.user_id, idempotency, Answer::Jobs(vec![id]))?;
+            remember(tx, idempotency, Answer::Jobs(vec![id]))?;
             let job = tx.transition(id, Command::Cancel)?;
             tx.remove_later(&result_name(id));
             Ok(job)
@@ -102,9 +102,8 @@ impl Store {
     }
 
     /// Remembers a capture's answer under its key.
-    pub async fn remember(&self, owner: &UserId, idempotency: Idempotency, answer: Answer) -> Result<(), StoreError> {
-        let owner = owner.clone();
-        self.commit(move |tx| remember(tx, &owner, Some(idempotency), answer)).await
+    pub async fn remember(&self, idempotency: Idempotency, answer: Answer) -> Result<(), StoreError> {
+        self.commit(move |tx| remember(tx, Some(idempotency), answer)).await
     }
 }
 

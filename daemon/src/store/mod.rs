@@ -42,7 +42,7 @@ pub use self::{
 };
 use crate::domain::{
     event::JobEvent,
-    ids::{JobId, PhotoId, Seq, Sha256, UserId},
+    ids::{JobId, PhotoId, Seq, Sha256},
     job::{Job, Lane},
     photo::Photo,
 };
@@ -84,6 +84,8 @@ pub struct Store {
     changed: watch::Sender<u64>,
     damaged: watch::Sender<bool>,
     evicted: Arc<Mutex<Evicted>>,
+    /// Bytes of the last photo that there was no room for; 0: there is none.
+    refused: Arc<Mutex<u64>>,
     /// Taken by whoever closes.
     thread: Arc<Mutex<Option<Running>>>,
 }
@@ -115,6 +117,7 @@ impl Store {
             changed: committer.changed.clone(),
             damaged: committer.damaged.clone(),
             evicted: Arc::default(),
+            refused: Arc::default(),
             thread: Arc::default(),
         };
         let thread = committer.spawn(queue)?;
@@ -270,8 +273,8 @@ impl Store {
     }
 
     /// What this key was answered with before.
-    pub fn replay(&self, owner: &UserId, idempotency: &Idempotency) -> Result<Option<Answer>, StoreError> {
-        match self.row::<Idem>(&rows::idempotency(owner, idempotency))? {
+    pub fn replay(&self, idempotency: &Idempotency) -> Result<Option<Answer>, StoreError> {
+        match self.row::<Idem>(&rows::idempotency(idempotency))? {
             Some(row) if row.body != idempotency.body => Err(StoreError::IdempotencyMismatch),
             row => Ok(row.map(|r| r.answer)),
         }

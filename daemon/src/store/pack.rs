@@ -33,7 +33,7 @@ const WORD: u8 = 0x20;
 
 /// Keys and values of rows, in the order of their numbers.
 #[rustfmt::skip]
-const WORDS: [&str; 141] = [
+const WORDS: [&str; 142] = [
     "id", "seq", "photo_id", "user_id", "lane", "status", "current_step", "progress", "attempt", "transient_retries", "crashes",
     "crashes_in_step", "crashed_step", "fault", "artifacts", "upload", "quality", "step_ms", "processing_time_ms", "cached",
     "not_before", "client_ref", "eye", "captured_at", "created_at", "started_at", "completed_at", "reprocess_of",
@@ -49,7 +49,7 @@ const WORDS: [&str; 141] = [
     "coverage", "confidence", "inside", "iris_diameter", "lightness", "overexposed", "clipped", "sharpness", "usable_area",
     "glare_share", "pupil_ratio", "gaze", "deg", "iris_sclera_contrast", "ready", "no_iris",
     "annotated", "limbus_edge", "pupil_inside", "concentricity", "motion", "iris_pupil_contrast", "L*",
-    "merge", "with", "misfit", "left_out", "others",
+    "merge", "with", "misfit", "left_out", "others", "thumb_bytes",
 ];
 
 /// What is not the JSON that serde_json writes, or not what [`pack`] made of it.

@@ -12,7 +12,7 @@ use super::{
     uploads::{queue_original, queue_upload, withdraw_uploads},
 };
 use crate::domain::{
-    ids::PhotoId,
+    ids::{PhotoId, Sha256, UserId},
     job::{Job, Status, UploadStatus},
     photo::{ClientInfo, Photo},
 };
@@ -23,7 +23,7 @@ impl Store {
     pub async fn add_photo(&self, new: NewPhoto, idempotency: Option<Idempotency>) -> Result<(Photo, bool), StoreError> {
         let id = PhotoId(Uuid::now_v7());
         self.commit(move |tx| {
-            if let Some(Answer::Photo(id) | Answer::KnownPhoto(id)) = replayed(tx, &new.user_id, idempotency.as_ref())?
+            if let Some(Answer::Photo(id) | Answer::KnownPhoto(id)) = replayed(tx, idempotency.as_ref())?
                 && let Some(photo) = tx.get::<Photo>(&rows::photo(id))?
             {
                 return Ok((photo, false));
@@ -37,8 +37,29 @@ impl Store {
                 None => (insert(tx, id, new)?, true),
             };
             let answer = if fresh { Answer::Photo(photo.id) } else { Answer::KnownPhoto(photo.id) };
-            remember(tx, &photo.user_id, idempotency, answer)?;
+            remember(tx, idempotency, answer)?;
             Ok((photo, fresh))
+        })
+        .await
+    }
+
+    /// The photo that this owner sent with these bytes before, where they are still here: they need no room. Answered and remembered as
+    /// [`Store::add_photo`] would.
+    pub async fn known_photo(
+        &self,
+        owner: UserId,
+        sha256: Sha256,
+        said: ClientInfo,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Option<Photo>, StoreError> {
+        self.commit(move |tx| {
+            let Some(id) = tx.get::<PhotoId>(&rows::duplicate(&owner, &sha256))? else { return Ok(None) };
+            if !tx.get::<Photo>(&rows::photo(id))?.is_some_and(|photo| photo.on_disk) {
+                return Ok(None);
+            }
+            let photo = known_again(tx, id, said)?;
+            remember(tx, idempotency, Answer::KnownPhoto(id))?;
+            Ok(Some(photo))
         })
         .await
     }

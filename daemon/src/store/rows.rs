@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! M                        Meta: counters                   d owner 0 sha256      PhotoId: this owner sent these bytes
-//! p photo id               domain Photo                     k owner 0 key         Idem: what an Idempotency-Key was answered with
+//! p photo id               domain Photo                     k caller 0 key        Idem: what an Idempotency-Key was answered with
 //! j job id                 domain Job                       u seq                 UploadRecord: one thing the bucket is to be told
 //! e seq                    domain JobEvent                  w job id              Vec<Seq>: uploads that the job still waits for
 //! q                        Seq: the broker confirmed it     c job id              Clear: a retained MQTT state to be cleared
@@ -55,8 +55,8 @@ pub fn duplicate(owner: &UserId, sha256: &Sha256) -> Vec<u8> {
     key(b'd', &[owner.as_str().as_bytes(), &[0], &sha256.0].concat())
 }
 
-pub fn idempotency(owner: &UserId, idem: &Idempotency) -> Vec<u8> {
-    key(b'k', &[owner.as_str().as_bytes(), &[0], idem.key.as_bytes()].concat())
+pub fn idempotency(idem: &Idempotency) -> Vec<u8> {
+    key(b'k', &[idem.caller.as_str().as_bytes(), &[0], idem.key.as_bytes()].concat())
 }
 
 /// The seq at the end of an `e` or `u` key.

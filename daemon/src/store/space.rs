@@ -49,8 +49,34 @@ impl Store {
         Space { used: self.view().used_bytes(), cap: self.options.cap, free, reserve: self.options.reserve }
     }
 
-    /// Whether `bytes` more may come in; makes room where the policy allows it. Asked before any byte is taken.
-    pub async fn admit(&self, bytes: u64) -> Result<(), StoreError> {
+    /// Whether a photo of `bytes` may come in beside `others` that are on their way; makes room where the policy allows it.
+    pub async fn admit(&self, bytes: u64, others: u64) -> Result<(), StoreError> {
+        let admitted = self.room(bytes.saturating_add(others)).await;
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match admitted {
+            Ok(()) if bytes >= *refused => *refused = 0,
+            Err(StoreError::DiskReserve { .. } | StoreError::OverCap { .. }) => *refused = bytes,
+            _ => {}
+        }
+        admitted
+    }
+
+    /// Why a photo would be refused now: one like the last that was, until one like it has room or something may go for it.
+    pub fn lacks_room(&self) -> Option<StoreError> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let why = self.too_full((*refused).max(1)).filter(|_| !self.may_evict()).map(|(why, _)| why);
+        if why.is_none() {
+            *refused = 0;
+        }
+        why
+    }
+
+    fn may_evict(&self) -> bool {
+        let view = self.view();
+        self.options.evict_uploaded && (view.photos.evictable().next().is_some() || view.jobs.evictable().next().is_some())
+    }
+
+    async fn room(&self, bytes: u64) -> Result<(), StoreError> {
         while let Some((refusal, lacking)) = self.too_full(bytes) {
             let evicted = if self.options.evict_uploaded { self.evict(lacking).await? } else { 0 };
             if evicted == 0 {
@@ -62,7 +88,7 @@ impl Store {
 
     /// Makes room for what came in otherwise (results are not asked whether they may), where the policy allows it.
     pub async fn make_room(&self) -> Result<(), StoreError> {
-        match self.admit(0).await {
+        match self.room(0).await {
             Err(StoreError::DiskReserve { .. } | StoreError::OverCap { .. }) | Ok(()) => Ok(()),
             Err(e) => Err(e),
         }

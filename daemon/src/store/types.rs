@@ -80,9 +80,11 @@ impl From<BadRecord> for StoreError {
     }
 }
 
-/// An Idempotency-Key and the hash of what came with it (method, path and body), scoped by owner.
+/// An Idempotency-Key, whose it is, and the hash of what came with it (method, path and body). A key is its caller's, whoever owns the rows that
+/// the request writes (an admin's jobs belong to the photo's owner).
 #[derive(Debug, Clone)]
 pub struct Idempotency {
+    pub caller: UserId,
     pub key: String,
     pub body: Sha256,
 }

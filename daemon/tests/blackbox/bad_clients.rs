@@ -143,3 +143,49 @@ fn heads_and_lines_beyond_measure_are_refused() {
     daemon.client().get("/queue").expect(200);
     assert!(listing(&daemon.state.join("blobs")).is_empty());
 }
+
+#[test]
+fn strangers_who_begin_sessions_by_the_drop_take_nobodys_place() {
+    let daemon = Daemon::start("");
+    let mut slow: Vec<TcpStream> = (0..HELD)
+        .map(|_| {
+            let mut stream = raw::connect(&daemon.base);
+            let host = raw::address(&daemon.base);
+            // Beyond the limit they are told so, or hung up on.
+            let _ = write!(
+                stream,
+                "POST /api/v1/session HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
+            );
+            stream
+        })
+        .collect();
+    let client = daemon.client();
+    client.get("/queue").expect(200);
+    client.completed(&client.submit(&client.photo(&eyes::small_eye(106))));
+    eventually("all of them were given up", SOON, || {
+        slow.retain_mut(|stream| !is_closed(stream));
+        slow.is_empty().then_some(())
+    });
+    client.send(client.request(reqwest::Method::POST, "/session").json(&serde_json::json!({}))).expect(200);
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_body_says_that_the_connection_closes_and_one_after_it_keeps_it() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let large = vec![7; 1 << 20];
+    let early = |path: &str, kind: &str| {
+        let request = daemon.anonymous().request(reqwest::Method::POST, path).header("content-type", kind);
+        daemon.anonymous().send(request.body(large.clone()))
+    };
+    for (path, kind) in [("/photos", "image/jpeg"), ("/processing/submit", "application/json"), ("/no/such/path", "image/jpeg")] {
+        let answer = early(path, kind);
+        assert_eq!(answer.header("connection"), "close", "{path}: {answer}");
+        answer.refused_with(&[401, 404]);
+    }
+    for answer in
+        [client.upload("image/jpeg", eyes::plain(107, 64, 64)), client.upload("image/jpeg", &b"no picture"[..]), client.get("/queue")]
+    {
+        assert!(answer.headers.get("connection").is_none(), "{answer}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::common::{
     broker::Broker,
     bucket::Bucket,
     daemon::{Daemon, irisd, text, write_config},
-    eyes,
+    eventually, eyes,
 };
 
 #[test]
@@ -329,4 +329,91 @@ fn a_support_bundle_has_no_secrets_names_or_photos() {
     for secret in ["dr.smith", "PATIENT-1", daemon.token.as_str(), client.token.as_deref().unwrap()] {
         assert!(!bundle.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret} is in the bundle");
     }
+}
+
+#[test]
+fn what_the_configuration_names_and_cannot_be_used_is_a_problem_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let (none, text_no_more) = (file("none.pem", b"no certificate"), file("secret", b"\xff\xfe"));
+    for (wrong, named) in [
+        (format!("[http]\ntls_cert = {none:?}\ntls_key = {none:?}\n"), "tls_cert"),
+        (format!("[mqtt]\nurl = \"mqtts://127.0.0.1:1\"\nca_file = {none:?}\n"), "CA"),
+        (format!("[mqtt]\nurl = \"mqtt://127.0.0.1:1\"\nusername = \"a\"\npassword_file = {text_no_more:?}\n"), "password_file"),
+        (format!("[s3]\nbucket = \"eyes\"\naccess_key_file = {none:?}\nsecret_key_file = {none:?}\nca_file = {none:?}\n"), "CA"),
+        (format!("[s3]\nbucket = \"eyes\"\naccess_key_file = {text_no_more:?}\nsecret_key_file = {none:?}\n"), "access_key_file"),
+        ("[log]\nlevel = \"warning\"\n".to_owned(), "warning"),
+    ] {
+        let daemon = Daemon::prepare(&wrong);
+        for (command, code) in [("check", 78), ("doctor", 1), ("run", 78)] {
+            let out = irisd().args([command, "--config"]).arg(daemon.config_path()).output().unwrap();
+            assert_eq!(out.status.code(), Some(code), "{command} {wrong}: {}", text(&out));
+            assert!(text(&out).contains(named), "{command} {wrong}: {}", text(&out));
+        }
+    }
+}
+
+#[test]
+fn a_password_in_an_address_is_repeated_by_nobody() {
+    let wrong = "[mqtt]\nurl = \"mqtt://user:hunter2@h:1883\"\n[s3]\nbucket = \"eyes\"\nendpoint = \"https://AK:hunter4@h:9000\"\n";
+    let daemon = Daemon::prepare(wrong);
+    let bundle = daemon.dir.path().join("bundle.json");
+    irisd().args(["diag", "--out"]).arg(&bundle).arg("--config").arg(daemon.config_path()).output().unwrap();
+    let mut said = std::fs::read_to_string(&bundle).unwrap();
+    for command in ["run", "check", "doctor"] {
+        said += &text(&irisd().args([command, "--config"]).arg(daemon.config_path()).output().unwrap());
+    }
+    assert!(said.contains("mqtt.url") && !said.contains("hunter"), "{said}");
+}
+
+#[test]
+fn an_address_that_somebody_else_has_is_found_by_the_doctor() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let daemon = Daemon::prepare("");
+    let listen = taken.local_addr().unwrap().to_string();
+    let out = irisd().args(["doctor", "--config"]).arg(daemon.config_path()).env("IRISD_HTTP__LISTEN", &listen).output().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    assert!(text(&out).contains(&listen), "{}", text(&out));
+}
+
+#[test]
+fn a_result_that_lost_a_file_is_found_and_a_second_rebuild_keeps_what_the_first_set_aside() {
+    let mut daemon = Daemon::start("");
+    let client = daemon.client();
+    let job = client.submit(&client.photo(&eyes::small_eye(174)));
+    client.completed(&job);
+    assert!(daemon.stop().success());
+    assert!(daemon.cli(&["store", "verify"]).status.success());
+    for name in ["image.jpg", "mask.png", "synthetic.png", "thumb.jpg", "report.json"] {
+        let (file, away) = (daemon.state.join("results").join(&job).join(name), daemon.dir.path().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        let out = daemon.cli(&["store", "verify"]);
+        assert_eq!(out.status.code(), Some(1), "{name}: {}", text(&out));
+        assert!(text(&out).contains(name), "{}", text(&out));
+        std::fs::rename(&away, &file).unwrap();
+    }
+    assert!(daemon.cli(&["store", "rebuild"]).status.success());
+    std::fs::write(daemon.state.join("store/v1.set-aside/mark"), "").unwrap();
+    assert!(daemon.cli(&["store", "rebuild"]).status.success());
+    assert!(daemon.state.join("store/v1.set-aside/mark").exists() && daemon.state.join("store/v1.set-aside-2").is_dir());
+}
+
+#[test]
+fn a_daemon_whose_words_nobody_takes_works_and_ends_as_any_other() {
+    let mut daemon = Daemon::prepare("");
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut child = irisd().args(["run", "--config"]).arg(daemon.config_path()).stdout(full()).stderr(full()).spawn().unwrap();
+    let endpoint = daemon.state.join("endpoint");
+    daemon.base = eventually("the daemon is there", SOON, || std::fs::read_to_string(&endpoint).ok().filter(|u| !u.trim().is_empty()))
+        .trim()
+        .to_owned();
+    daemon.token = std::fs::read_to_string(daemon.state.join("local.token")).unwrap().trim().to_owned();
+    let client = daemon.client();
+    client.completed(&client.submit(&client.photo(&eyes::small_eye(175))));
+    crate::common::daemon::terminate(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

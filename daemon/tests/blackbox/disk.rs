@@ -8,12 +8,18 @@ use std::{
     process::Command,
 };
 
-use reqwest::Method;
+use reqwest::{Method, blocking::multipart};
 use serde_json::{Value, json};
 
 use crate::{
     checks,
-    common::{JOB, SOON, bucket::Bucket, client::check_problem, daemon::Daemon, eventually, eyes, files},
+    common::{
+        JOB, SOON,
+        bucket::Bucket,
+        client::{Client, check_problem},
+        daemon::Daemon,
+        eventually, eyes, files,
+    },
 };
 
 const MIB: u64 = 1 << 20;
@@ -211,4 +217,43 @@ fn at_the_cap_what_the_bucket_has_goes_oldest_first_and_what_it_lacks_stays() {
     );
     bucket.restart();
     client.uploaded(&new, JOB);
+}
+
+#[test]
+fn what_was_sent_before_needs_no_room_and_a_photo_that_finds_none_is_said_until_one_like_it_would() {
+    let mut daemon = Daemon::start("");
+    let client = daemon.client();
+    let (known, large) = (eyes::plain(124, 64, 64), eyes::eye(125, "1600x1200").bytes);
+    let keyed = |client: &Client, bytes: &[u8]| {
+        let request = client.request(Method::POST, "/photos").header("content-type", "image/jpeg").header("Idempotency-Key", "once");
+        client.send(request.body(bytes.to_vec()))
+    };
+    let id = keyed(&client, &known).expect(201).id();
+    let used = client.get("/device").expect(200).json()["storage"]["used"].as_u64().unwrap();
+    assert!(daemon.stop().success());
+    // What is there leaves no room for the largest photo that may come.
+    let (most, cap) = (large.len(), used / 2 + large.len() as u64);
+    daemon.reconfigure(&format!("[http]\nmax_upload = \"{most}B\"\n[retention]\ncap = \"{cap}B\"\n"));
+    daemon.restart();
+    let client = daemon.client();
+    let ready = || client.get("root:/readyz").status;
+    assert_eq!(ready(), 200);
+    client.upload("image/jpeg", large).refused(507);
+    assert!(files::temporary(&daemon.state).is_empty());
+    eventually("the alert is raised", SOON, || {
+        alerts(&client.get("/device").expect(200).json()).contains(&"disk_cap".to_owned()).then_some(())
+    });
+    assert_eq!(ready(), 503);
+    assert_eq!(keyed(&client, &known).expect(201).id(), id, "the same answer for 24 h");
+    assert_eq!(client.upload("image/jpeg", known.clone()).expect(200).id(), id, "known bytes");
+    // A form says how long it is as a whole: that is what it may take, and not what the largest photo would.
+    let part = multipart::Part::bytes(eyes::plain(126, 64, 64)).file_name("eye.jpg");
+    client.send(client.request(Method::POST, "/photos").multipart(multipart::Form::new().part("file", part))).expect(201);
+    assert!(daemon.stop().success());
+    daemon.reconfigure("[retention]\nreserve = \"900TiB\"\n");
+    daemon.restart();
+    let client = daemon.client();
+    client.upload("image/jpeg", eyes::plain(127, 64, 64)).refused(507);
+    assert_eq!(client.upload("image/jpeg", known.clone()).expect(200).id(), id, "below the reserve, too");
+    assert_eq!(keyed(&client, &known).expect(201).id(), id);
 }

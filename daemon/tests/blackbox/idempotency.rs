@@ -185,3 +185,23 @@ fn an_upload_that_is_sent_again_has_the_status_that_it_had() {
     };
     assert_eq!([send("new"), send("new"), send("known"), send("known"), send("new")], [201, 201, 200, 200, 201]);
 }
+
+#[test]
+fn an_admins_key_is_the_admins_whoever_owns_the_photo() {
+    let daemon = Daemon::start("");
+    let (admin, anna, ben) = (daemon.client_of("boss", "admin"), daemon.client_of("anna", "kiosk"), daemon.client_of("ben", "kiosk"));
+    let (hers, his) = (anna.photo(&eyes::plain(194, 64, 64)), ben.photo(&eyes::plain(195, 64, 64)));
+    let job = admin.post_keyed("/processing/submit", "k", json!({"photo_id": hers})).expect(202).id();
+    let problem = admin.post_keyed("/processing/submit", "k", json!({"photo_id": his})).refused(422);
+    assert_eq!(problem["code"], "idempotency_mismatch", "{problem:#}");
+    // The owner's own key of the same name is another one.
+    assert_ne!(anna.post_keyed("/processing/submit", "k", json!({"photo_id": hers})).expect(202).id(), job);
+    anna.finished(&job);
+    anna.get("/processing/jobs").expect(200).json()["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .for_each(|j| drop(anna.finished(j["id"].as_str().unwrap())));
+    anna.delete(&format!("/photos/{hers}")).expect(204);
+    assert_eq!(admin.post_keyed("/processing/submit", "k", json!({"photo_id": hers})).expect(202).id(), job, "also when the photo is gone");
+}

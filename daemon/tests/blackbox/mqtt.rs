@@ -162,4 +162,9 @@ fn with_commands_on_a_capture_over_mqtt_becomes_a_job_of_the_default_lane() {
     let job = &jobs["items"][0];
     assert_eq!((&job["lane"], &job["user_id"]), (&json!("default"), &json!("local")), "{result:#}");
     client.finished(job["id"].as_str().unwrap());
+    // Nothing at all is how MQTT takes a retained message back.
+    broker.publish("irisd/box-1/cmd/capture", "");
+    broker.publish("irisd/box-1/cmd/submit", "{}");
+    eventually("the next command is answered", SOON, || collector.on("irisd/box-1/cmd/submit/result").first().map(|m| m.json()));
+    assert_eq!((collector.on("irisd/box-1/cmd/capture/result").len(), client.total_jobs()), (1, 1));
 }

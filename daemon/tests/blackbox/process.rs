@@ -231,3 +231,30 @@ fn a_sample_is_the_same_for_the_same_seed_and_another_for_another() {
     let picture = image::load_from_memory(&a).unwrap();
     assert_eq!((picture.width(), picture.height()), (320, 240));
 }
+
+#[test]
+fn a_name_that_is_no_utf8_is_told_as_nearly_as_json_can_and_the_next_photo_has_its_turn() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    let bench = Bench::new("");
+    let odd = bench.dir.path().join(OsStr::from_bytes(b"eye\xff.jpg"));
+    fs::write(&odd, eyes::small_eye(171)).unwrap();
+    let plain = bench.put("plain.jpg", &eyes::small_eye(172));
+    let out = bench.process(&[&odd, &plain]);
+    assert!(out.status.success(), "{}", text(&out));
+    let lines = lines(&out);
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0]["photo"].as_str().unwrap().ends_with("eye\u{fffd}.jpg"), "{}", lines[0]);
+}
+
+#[test]
+fn a_pipe_or_a_device_is_no_photo_and_a_missing_one_to_merge_is_named() {
+    let bench = Bench::new("");
+    let photo = bench.put("eye.jpg", &eyes::small_eye(173));
+    let out = bench.process(&[Path::new("/dev/zero")]);
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    assert!(lines(&out)[0]["message"].as_str().unwrap().contains("device"), "{}", text(&out));
+    let mut merge = irisd();
+    merge.args(["process", "--merge"]).arg(&photo).arg("nowhere.jpg").arg("--out").arg(bench.out()).arg("--config").arg(&bench.config);
+    let out = merge.output().unwrap();
+    assert!(text(&out).contains("nowhere.jpg: There is no such file."), "{}", text(&out));
+}

@@ -45,7 +45,7 @@ pub struct Since {
 
 impl Since {
     pub fn or_header(self, headers: &HeaderMap) -> Option<String> {
-        let header = headers.get("last-event-id").map(|v| v.to_str().unwrap_or_default().to_owned());
+        let header = headers.get("last-event-id").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
         header.or(self.last_event_id).filter(|id| !id.is_empty())
     }
 }

@@ -87,6 +87,19 @@ fn what_is_no_picture_is_refused_with_its_own_code() {
 }
 
 #[test]
+fn a_side_that_no_jpeg_could_have_is_refused_however_few_pixels_there_are() {
+    let mut strip = png_with(4, 4, ::png::ColorType::Rgb, ::png::BitDepth::Eight, &[9; 48]);
+    let mut sized = |width: u32, height: u32| {
+        strip[16..20].copy_from_slice(&width.to_be_bytes());
+        strip[20..24].copy_from_slice(&height.to_be_bytes());
+        probe(&strip, &LIMITS)
+    };
+    assert_eq!(sized(65_536, 1), Err(DecodeError::TooLong { width: 65_536, height: 1 }));
+    assert_eq!(sized(2, 65_536).map_err(|e| e.fault().code), Err(Code::TooManyPixels));
+    assert!(sized(65_535, 900).is_ok());
+}
+
+#[test]
 fn a_60000_by_60000_header_is_refused_before_anything_is_allocated() {
     let mut huge = png_with(4, 4, ::png::ColorType::Rgb, ::png::BitDepth::Eight, &[9; 48]);
     huge[16..20].copy_from_slice(&60_000u32.to_be_bytes());

@@ -28,7 +28,6 @@ struct Afternoon {
     retried: JobId,
     waiting: JobId,
     key: Idempotency,
-    owner: UserId,
     deferred: Seq,
     ended: JobId,
     used: u64,
@@ -50,9 +49,9 @@ async fn afternoon(store: &Store) -> Afternoon {
     let retried = submit(store, &new).await.id;
     store.claim(retried).await.expect("claimed");
     store.fail(retried, Fault::new(Code::DeviceBusy, "test"), StepMs::default(), 3 * S).await.expect("stored");
-    let key = Idempotency { key: "k".into(), body: Sha256([1; 32]) };
+    let key = Idempotency { caller: new.user_id.clone(), key: "k".into(), body: Sha256([1; 32]) };
     let waiting = store.submit(jobs(&new, Lane::HighPriority), Some(key.clone())).await.expect("submitted")[0].id;
-    Afternoon { retried, waiting, key, owner: new.user_id, deferred: first.seq, ended, used: store.space().used }
+    Afternoon { retried, waiting, key, deferred: first.seq, ended, used: store.space().used }
 }
 
 fn next(store: &Store, clock: &ManualClock) -> Next {
@@ -65,7 +64,7 @@ async fn nothing_is_forgotten(store: &Store, at: &Afternoon) {
     assert_eq!(store.space().used, at.used, "something was evicted");
     let order: Vec<JobId> = store.waiting().iter().map(|w| w.id).collect();
     assert_eq!(order, [at.retried, at.waiting]);
-    assert!(store.replay(&at.owner, &at.key).expect("reads").is_some(), "the key was forgotten");
+    assert!(store.replay(&at.key).expect("reads").is_some(), "the key was forgotten");
     assert!(!store.mqtt_clears().contains(&at.ended), "the state of a job that just ended was cleared");
     assert!(store.mqtt_standing().contains(&at.ended));
 }

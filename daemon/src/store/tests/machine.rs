@@ -197,7 +197,7 @@ impl Machine {
             }
             Deed::Evict => {
                 // Ok: nothing lay here. Refused: what lies here must stay.
-                let _all_that_may_go = store.admit(CAP).await;
+                let _all_that_may_go = store.admit(CAP, 0).await;
                 model.evicted();
             }
             Deed::Wait(s) => {

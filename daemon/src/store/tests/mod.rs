@@ -106,7 +106,7 @@ pub fn outcome() -> Outcome {
     let file = FileFacts { sha256: Sha256([9; 32]), bytes: 10, width: 1, height: 1 };
     let files = ReportFiles { image: file.clone(), mask: file.clone(), synthetic: file };
     Outcome {
-        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, on_disk: true, made_by: None },
+        artifacts: Artifacts { files, report_sha256: Sha256([8; 32]), report_bytes: 10, thumb_bytes: 0, on_disk: true, made_by: None },
         quality: Quality { verdict: Verdict::Pass, metrics: Default::default() },
         step_ms: StepMs::default(),
         processing_time_ms: 5,
@@ -243,7 +243,7 @@ async fn a_key_gives_the_same_job_also_when_asked_many_times_at_once_and_after_a
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = open(dir.path());
     let photo = photo(&store, "a", 1).await;
-    let key = Idempotency { key: "k".into(), body: Sha256([1; 32]) };
+    let key = Idempotency { caller: photo.user_id.clone(), key: "k".into(), body: Sha256([1; 32]) };
     let asks = (0..20).map(|_| store.submit(jobs(&photo, Lane::Default), Some(key.clone())));
     let ids: std::collections::HashSet<JobId> =
         futures_util::future::join_all(asks).await.into_iter().map(|r| r.expect("answered")[0].id).collect();
@@ -331,11 +331,11 @@ async fn the_oldest_uploaded_things_go_first_and_nothing_else_ever_does() {
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = Store::open(Options { cap: 3, ..options(dir.path()) }).expect("opens");
     let (a, b) = (photo(&store, "a", 1).await, photo(&store, "a", 2).await);
-    store.admit(1).await.expect("fits");
-    assert!(matches!(store.admit(2).await, Err(StoreError::OverCap { used: 2, cap: 3 })), "an original was evicted before its upload");
+    store.admit(1, 0).await.expect("fits");
+    assert!(matches!(store.admit(2, 0).await, Err(StoreError::OverCap { used: 2, cap: 3 })), "an original was evicted before its upload");
     let rows = store.due_uploads(10, false);
     store.upload_confirmed(rows[0].seq).await.expect("stored");
-    store.admit(2).await.expect("there is room now");
+    store.admit(2, 0).await.expect("there is room now");
     assert!(!store.blob_path(&a.sha256).exists() && store.blob_path(&b.sha256).exists());
     assert!(matches!(store.submit(jobs(&a, Lane::Default), None).await, Err(StoreError::OriginalEvicted)));
     assert_eq!(store.job(submit(&store, &b).await.id).expect("reads").map(|j| j.upload), Some(UploadStatus::Off));

@@ -29,18 +29,18 @@ async fn originals_and_results_go_oldest_first_and_no_more_of_them_than_are_need
     all_uploaded(&store).await;
     let third = finished(&store, 3).await; // not uploaded
     assert_eq!(store.space().used, 123);
-    store.admit(77).await.expect("fits as it is");
+    store.admit(77, 0).await.expect("fits as it is");
     assert_eq!(store.evicted(), Evicted::default());
 
-    store.admit(78).await.expect("the oldest original makes room");
+    store.admit(78, 0).await.expect("the oldest original makes room");
     assert!(!store.blob_path(&first.0.sha256).exists() && here(&store, &first.1));
     assert_eq!(store.evicted(), Evicted { originals: 1, results: 0, bytes: 1 });
 
-    store.admit(79).await.expect("then its result");
+    store.admit(79, 0).await.expect("then its result");
     assert!(!here(&store, &first.1) && store.blob_path(&second.0.sha256).exists());
     assert_eq!(store.evicted(), Evicted { originals: 1, results: 1, bytes: 41 });
 
-    assert!(matches!(store.admit(199).await, Err(StoreError::OverCap { .. })), "what the bucket does not have stays");
+    assert!(matches!(store.admit(199, 0).await, Err(StoreError::OverCap { .. })), "what the bucket does not have stays");
     assert!(store.blob_path(&third.0.sha256).exists() && here(&store, &third.1));
     assert_eq!(store.space().used, 41);
 }
@@ -66,7 +66,7 @@ async fn pictures_of_refused_photos_are_kept_over_a_restart_and_go_when_room_is_
     let store = with_cap(50);
     assert!(store.refused_dir(old.id).join("annotated.jpg").is_file(), "swept, though its job names it");
     assert_eq!(store.earlier_result(old.photo_id, Sha256([0; 32])).expect("reads"), None, "a picture is no result");
-    store.admit(31).await.expect("the older picture makes room");
+    store.admit(31, 0).await.expect("the older picture makes room");
     assert!(!store.refused_dir(old.id).exists() && store.refused_dir(new.id).exists());
     let picture = |id| store.job(id).expect("reads").and_then(|j| j.annotated).map(|a| a.on_disk);
     assert_eq!((picture(old.id), picture(new.id)), (Some(false), Some(true)));
@@ -84,9 +84,9 @@ async fn an_original_that_an_unfinished_job_merges_stays_and_one_that_went_canno
     let (own, other) = (photo(&store, "a", 1).await, photo(&store, "a", 2).await);
     all_uploaded(&store).await;
     let job = submit_merged(&store, &own, &other).await.expect("submitted");
-    assert!(matches!(store.admit(9).await, Err(StoreError::OverCap { .. })), "a job lost what it merges");
+    assert!(matches!(store.admit(9, 0).await, Err(StoreError::OverCap { .. })), "a job lost what it merges");
     store.cancel(job.id, None).await.expect("cancelled");
-    store.admit(10).await.expect("now they go");
+    store.admit(10, 0).await.expect("now they go");
     assert!(!store.blob_path(&other.sha256).exists());
     let own = photo(&store, "a", 1).await; // its original again
     assert!(matches!(submit_merged(&store, &own, &other).await, Err(StoreError::OriginalEvicted)));
@@ -116,16 +116,16 @@ async fn an_original_that_a_job_still_needs_stays_and_a_policy_that_evicts_nothi
     let (old, _) = finished(&store, 1).await;
     all_uploaded(&store).await;
     submit(&store, &old).await;
-    store.admit(49).await.expect("the result goes");
+    store.admit(49, 0).await.expect("the result goes");
     assert!(store.blob_path(&old.sha256).exists(), "a waiting job lost its photo");
-    assert!(matches!(store.admit(50).await, Err(StoreError::OverCap { .. })));
+    assert!(matches!(store.admit(50, 0).await, Err(StoreError::OverCap { .. })));
     store.close().await;
 
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = Store::open(Options { cap: 50, evict_uploaded: false, ..options(dir.path()) }).expect("opens");
     let (photo, job) = finished(&store, 1).await;
     all_uploaded(&store).await;
-    assert!(matches!(store.admit(10).await, Err(StoreError::OverCap { .. })));
+    assert!(matches!(store.admit(10, 0).await, Err(StoreError::OverCap { .. })));
     store.make_room().await.expect("nothing to do");
     assert!(store.blob_path(&photo.sha256).exists() && here(&store, &job));
     assert_eq!(store.evicted(), Evicted::default());
@@ -142,7 +142,7 @@ async fn at_the_reserve_photos_are_refused_and_below_a_quarter_of_it_jobs_wait_t
     for (reserve, photos, work) in [(free / 2, true, true), (free * 2, false, true), (free * 8, false, false)] {
         let dir = tempfile::tempdir().expect("a folder");
         let store = with(dir.path(), reserve);
-        assert_eq!((store.admit(1).await.is_ok(), store.has_room_to_work().await), (photos, work), "{free} free, reserve {reserve}");
+        assert_eq!((store.admit(1, 0).await.is_ok(), store.has_room_to_work().await), (photos, work), "{free} free, reserve {reserve}");
     }
 }
 

@@ -71,6 +71,8 @@ pub struct JobFacts {
 struct ArtifactFacts {
     files: FileFacts,
     report_bytes: u64,
+    #[serde(default)]
+    thumb_bytes: u64,
     on_disk: bool,
 }
 
@@ -97,7 +99,7 @@ impl JobFacts {
         let annotated = self.annotated.filter(|a| a.on_disk);
         match (result, annotated) {
             (Some(a), _) => {
-                let bytes = a.files.image.bytes + a.files.mask.bytes + a.files.synthetic.bytes + a.report_bytes;
+                let bytes = a.files.image.bytes + a.files.mask.bytes + a.files.synthetic.bytes + a.report_bytes + a.thumb_bytes;
                 Here::Result { bytes, uploaded: self.upload == UploadStatus::Uploaded }
             }
             (None, Some(a)) => Here::Annotated { bytes: a.bytes },
