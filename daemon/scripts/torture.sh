@@ -2,7 +2,7 @@
 # The long forms of tests/torture, in release builds: what docs/reliability.md reports.
 #
 #   torture.sh kill  [--seed N] [--kills N]      SIGKILL under load; 2,000 kills take about an hour
-#   torture.sh pixels [--seed N] [--pictures N]  pictures that no camera makes, through the pipeline; a million take about two hours
+#   torture.sh pixels [--seed N] [--pictures N]  pictures that no camera makes, through the pipeline; a million take about 40 minutes
 #   torture.sh power [--seed N] [--cuts N]       the plug of a virtual machine; 50 cuts take about a quarter of an hour
 #   torture.sh disk  [--every N]                 full, broken, read-only and damaged disks (as root: real small filesystems, too)
 #   torture.sh soak  [--seed N] [--seconds N]    hours of load; nothing may grow

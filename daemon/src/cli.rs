@@ -168,9 +168,14 @@ fn configuration(config: Option<&Path>) -> Result<Config, Stop> {
     checked(config).map_err(Stop::Config)
 }
 
-/// The configuration, or every problem: those of its own and those of what it names on this device.
+/// The configuration, or every problem: those of its own, and the names of networks that are not there.
 fn checked(config: Option<&Path>) -> Result<Config, Vec<Problem>> {
-    load::load_and(config, environment(), check::named)
+    load::load_and(config, environment(), check::models)
+}
+
+/// The configuration with which the daemon starts: what it names of broker, bucket and certificates must be of use, too.
+fn startable(config: Option<&Path>) -> Result<Config, Vec<Problem>> {
+    load::load_and(config, environment(), check::all)
 }
 
 /// The configuration of a command that only wants to find the daemon or its state folder.

@@ -112,13 +112,13 @@ pub struct Upload {
     bytes: u64,
     limit: u64,
     _place: OwnedSemaphorePermit,
-    _promise: Promise,
 }
 
 struct Written {
     path: Temporary,
     file: File,
     buffer: Vec<u8>,
+    _promise: Promise,
 }
 
 /// Bytes that were promised to one upload, given back at its end.
@@ -174,11 +174,11 @@ impl Intake {
         let promise = Promise::new(&self.promised, declared.unwrap_or(UNDECLARED).min(self.max_upload));
         let others = self.promised.load(Ordering::SeqCst).saturating_sub(promise.1);
         let to = match self.store.admit(promise.1, others).await {
-            Ok(()) => Ok(Written::create(self.store.state_dir()).await?),
+            Ok(()) => Ok(Written::create(self.store.state_dir(), promise).await?),
             Err(full @ (StoreError::DiskReserve { .. } | StoreError::OverCap { .. })) => Err(full),
             Err(e) => return Err(e.into()),
         };
-        Ok(Upload { to, hasher: Hasher::new(), bytes: 0, limit: self.max_upload, _place: place, _promise: promise })
+        Ok(Upload { to, hasher: Hasher::new(), bytes: 0, limit: self.max_upload, _place: place })
     }
 
     pub async fn finish(&self, mut upload: Upload, incoming: Incoming) -> Result<Accepted, IntakeError> {
@@ -192,8 +192,9 @@ impl Intake {
         };
         written.flush().await?;
         written.file.sync_all().await?;
-        if let Err(full) = self.store.admit(0, 0).await {
-            return self.known(sha256, incoming, full).await;
+        match self.store.admit(0, 0).await {
+            Err(full @ (StoreError::DiskReserve { .. } | StoreError::OverCap { .. })) => return self.known(sha256, incoming, full).await,
+            other => other?,
         }
         let header = self.check(&written.path.0).await?;
         let new = || NewPhoto {
@@ -273,10 +274,10 @@ impl Upload {
 }
 
 impl Written {
-    async fn create(state: &Path) -> io::Result<Self> {
+    async fn create(state: &Path, promise: Promise) -> io::Result<Self> {
         let path = Temporary(blobs::incoming_dir(state).join(Uuid::now_v7().to_string()));
         let file = File::create(&path.0).await?;
-        Ok(Self { path, file, buffer: Vec::with_capacity(WRITE_BUFFER) })
+        Ok(Self { path, file, buffer: Vec::with_capacity(WRITE_BUFFER), _promise: promise })
     }
 
     async fn write(&mut self, chunk: &[u8]) -> io::Result<()> {

@@ -4,7 +4,14 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, LevelFilter, ParseError, filter_fn},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 
 pub mod heartbeat;
 pub mod metrics;
@@ -15,41 +22,61 @@ pub use metrics::Metrics;
 /// Sends the program's log to stderr. `level`: a level or a tracing filter; `format`: auto (text on a terminal, else json), text, json.
 /// Called once; a second call (tests in one process) changes nothing.
 pub fn log_to_stderr(level: &str, format: &str) {
-    let filter = filter(level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter(level).unwrap_or_else(|_| EnvFilter::new("info")).and(filter_fn(may_be_told));
     let terminal = io::stderr().is_terminal();
     // A stderr that takes nothing any more (its reader ended, its disk is full) is no reason to panic over each line.
-    let subscriber = fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
-    // An error means that a subscriber is there already.
-    let _ = match format {
-        "json" => subscriber.json().flatten_event(true).try_init(),
-        "auto" if !terminal => subscriber.json().flatten_event(true).try_init(),
-        _ => subscriber.with_ansi(terminal).with_target(false).try_init(),
+    let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
+    let lines = match format {
+        "json" => lines.json().flatten_event(true).boxed(),
+        "auto" if !terminal => lines.json().flatten_event(true).boxed(),
+        _ => lines.with_ansi(terminal).with_target(false).boxed(),
     };
+    // An error means that a subscriber is there already.
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+}
+
+/// Not what prints whole rows and messages, with the names and references in them: sled and the WebSockets' library below warnings.
+fn may_be_told(about: &Metadata<'_>) -> bool {
+    let of = |part: &str| about.target().strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    *about.level() <= Level::WARN || !["sled", "tungstenite", "tokio_tungstenite"].into_iter().any(of)
 }
 
 /// What is logged, for a level or a filter of one's own.
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
-    // ONNX Runtime, sled and the TLS stack tell stories at info that help nobody in a clinic; a filter of one's own brings them back.
+    // ONNX Runtime and the TLS stack tell stories at info that help nobody in a clinic; a filter of one's own brings them back.
     let quiet = |level: &str| format!("{level},ort=warn,rustls=warn,hyper=warn,h2=warn");
-    let filter = EnvFilter::try_new(if level.contains(['=', ',']) { level.to_owned() } else { quiet(level) })?;
-    // Not these: at debug and trace they print rows and messages, with the names and references in them.
-    ["sled=warn", "tungstenite=warn", "tokio_tungstenite=warn"]
-        .into_iter()
-        .try_fold(filter, |filter, held| Ok(filter.add_directive(held.parse()?)))
+    let loud = level.parse::<LevelFilter>().is_ok_and(|level| level > LevelFilter::WARN);
+    EnvFilter::try_new(if loud { quiet(level) } else { level.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
 
     #[test]
     fn what_prints_rows_and_messages_stays_quiet_under_every_filter() {
-        for level in ["trace", "trace,irisd=debug", "sled=trace,tungstenite=trace", "off"] {
-            let filter = filter(level).expect("a filter").to_string();
-            for held in ["sled=warn", "tungstenite=warn", "tokio_tungstenite=warn"] {
-                assert!(filter.split(',').any(|d| d == held), "{level}: {filter}");
-            }
-            assert!(!filter.contains("sled=trace") && !filter.contains("tungstenite=trace"), "{level}: {filter}");
+        for (level, warned) in
+            [("trace", true), ("trace,irisd=debug", true), ("sled::pagecache=trace,tungstenite::protocol=trace", true), ("off", false)]
+        {
+            let (told, sink) = (Arc::new(Mutex::new(Vec::new())), io::sink);
+            let heard = Arc::clone(&told);
+            let lines = fmt::layer().with_writer(sink).with_filter(filter(level).expect("a filter").and(filter_fn(move |about| {
+                let passes = may_be_told(about);
+                if passes {
+                    heard.lock().expect("no panic").push(about.target().to_owned());
+                }
+                passes
+            })));
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+                tracing::trace!(target: "sled::pagecache", "a row");
+                tracing::debug!(target: "tungstenite::protocol", "a message");
+                tracing::info!(target: "tokio_tungstenite", "a message");
+                tracing::warn!(target: "sled::pagecache", "a fault");
+            });
+            let told = told.lock().expect("no panic").clone();
+            assert!(told.len() == usize::from(warned) && told.iter().all(|t| t == "sled::pagecache"), "{level}: {told:?}");
         }
         assert!(filter("irisd=loud").is_err());
     }

@@ -213,12 +213,12 @@ fn measure(house: &House) {
     metrics.set_models(status.iter().map(|m| (m.name.as_str(), m.state.as_str(), m.building_s)));
     let lacks = house.store.lacks_room();
     let low = space.free < space.reserve || matches!(lacks, Some(StoreError::DiskReserve { .. }));
-    say(house, DISK_LOW, low, "The disk is nearly full; no new photos are taken. What is here is kept. Make room on the disk.");
+    say(house, DISK_LOW, low, "The disk is nearly full; there is no room for the next photo. What is here is kept. Make room on the disk.");
     let held = "The disk is full; photos that wait are worked on as soon as there is room. Nothing is lost. Make room on the disk.";
     say(house, DISK_FULL, house.live.is_held(), held);
     // What the bucket has was removed before: the rest may not go.
     let full = space.used >= space.cap || matches!(lacks, Some(StoreError::OverCap { .. }));
-    let words = "Photos and results have reached the configured size, and nothing of them may be removed; no new photos are taken. \
+    let words = "Photos and results have reached the configured size, and nothing of them may be removed; there is no room for the next photo. \
                  Let uploads finish, delete photos, or raise retention.cap.";
     say(house, DISK_CAP, full, words);
 }

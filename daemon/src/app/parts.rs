@@ -178,8 +178,8 @@ pub fn unusable(config: &Config) -> Vec<Problem> {
         }
     };
     look("http.tls_cert", tls(config).map(drop));
-    look("mqtt.url", broker_options(config).and_then(|options| Ok(options.map_or(Ok(()), |o| mqtt::check(&o))?)));
-    look("s3.bucket", bucket_options(config, PathBuf::new()).and_then(|options| Ok(options.map_or(Ok(()), |o| s3::check(&o))?)));
+    look("mqtt.url", broker_options(config).and_then(|options| options.map_or(Ok(()), |o| Ok(mqtt::check(&o)?))));
+    look("s3.bucket", bucket_options(config, PathBuf::new()).and_then(|options| options.map_or(Ok(()), |o| Ok(s3::check(&o)?))));
     problems
 }
 

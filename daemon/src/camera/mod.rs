@@ -73,7 +73,7 @@ pub enum CaptureError {
     #[error("there is no camera named {0}")]
     Unknown(String),
     /// Others take photos with it; it may well be there.
-    #[error("other captures are waiting for this camera; try again in a moment")]
+    #[error("the camera is busy with other captures; try again in a moment")]
     Busy,
     #[error(transparent)]
     Camera(#[from] CameraError),

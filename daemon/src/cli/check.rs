@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use serde_json::json;
 
-use super::{Ended, Output, Stop, configuration, print};
+use super::{Ended, Output, Stop, print, startable};
 use crate::{
     app::parts,
     config::{Config, load::Problem, schema},
@@ -25,7 +25,7 @@ pub(super) fn check(config: Option<&Path>, arguments: &Arguments) -> Ended {
     if arguments.schema {
         return Ok(print(format!("{:#}", schema::schema()))?);
     }
-    let read = configuration(config);
+    let read = startable(config).map_err(Stop::Config);
     if !arguments.output.json {
         read?;
         return Ok(print("the configuration is fine")?);
@@ -39,15 +39,15 @@ pub(super) fn check(config: Option<&Path>, arguments: &Arguments) -> Ended {
     read.map(drop)
 }
 
-/// What is wrong with what a configuration names on this device, where it is itself in order.
-pub(super) fn named(config: &Config) -> Vec<Problem> {
+/// Everything that keeps the daemon from starting: [`models`], and of a configuration that is itself in order the files that it names.
+pub(super) fn all(config: &Config) -> Vec<Problem> {
     let files = if config.validate().is_empty() { parts::unusable(config) } else { Vec::new() };
     models(config).into_iter().chain(files).collect()
 }
 
 /// Names of networks that the manifest does not have, or has for another role: each job would fail. A manifest that cannot be read is
 /// nothing to judge by.
-fn models(config: &Config) -> Vec<Problem> {
+pub(super) fn models(config: &Config) -> Vec<Problem> {
     let Ok(manifest) = Manifest::load(&config.paths.state, &config.paths.weights) else { return Vec::new() };
     let asked = [
         ("segment.model", &config.segment.model, &["auto", "classical"][..], Role::Segmentation),

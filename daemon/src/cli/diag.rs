@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Ended, Stop, block_on, checked, configuration_unchecked, doctor, print, remote::Daemon};
+use super::{Ended, Stop, block_on, configuration_unchecked, doctor, print, remote::Daemon, startable};
 use crate::{
     client::ClientError,
     config::{Config, validate::without_login},
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn diag(flag: Option<&Path>, arguments: &Arguments) -> Ended {
-    let problems = checked(flag).err().unwrap_or_default();
+    let problems = startable(flag).err().unwrap_or_default();
     // A configuration that cannot be read is what support wants to hear of, not a reason to say nothing.
     let config = match configuration_unchecked(flag) {
         Ok(config) => config,
@@ -84,8 +84,8 @@ fn redact(value: &mut Value) {
         let private =
             key.ends_with("_file") || matches!(key.as_str(), "username" | "owner" | "client_cert" | "client_key" | "tls_key" | "tls_cert");
         match value {
-            Value::String(text) if text.contains("://") => *text = without_login(text),
             Value::String(text) if private => *text = if text.is_empty() { "" } else { "(set)" }.to_owned(),
+            Value::String(text) if text.contains('@') => *text = without_login(text),
             _ => redact(value),
         }
     }
@@ -126,6 +126,7 @@ mod tests {
         config.mqtt.password_file = "/etc/irisd/pw".into();
         config.s3.secret_key_file = "s3-secret-key".into();
         config.mqtt.url = "mqtt://nurse:hunter2@broker:1883".into();
+        config.mqtt.topic_prefix = "nurse:hunter2@broker".into();
         config.s3.endpoint = "https://AKIA:hunter3@bucket".into();
         config.camera.insert("front".into(), Camera { owner: "anna".into(), ..Camera::default() });
         let text = redacted(&config).to_string();

@@ -14,7 +14,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Ended, Output, Stop, checked, environment, print, remote::Daemon};
+use super::{Ended, Output, Stop, environment, print, remote::Daemon, startable};
 use crate::{
     app::parts::{self, engine},
     config::{Camera, CameraKind, Config, load, validate::without_login},
@@ -86,7 +86,7 @@ pub(super) fn doctor(config: Option<&Path>, arguments: &Arguments) -> Ended {
 
 /// Everything that can be looked at. A wrong configuration is a finding too; the rest is then seen with what could be read of it.
 pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
-    let (config, mut all) = match checked(flag) {
+    let (config, mut all) = match startable(flag) {
         Ok(config) => (config, vec![finding(CONFIGURATION, Health::Ok, "every key is right")]),
         Err(problems) => {
             let rows = problems.iter().map(|p| finding(CONFIGURATION, Health::Fail, p.to_string())).collect();
@@ -103,9 +103,8 @@ pub(super) fn findings(flag: Option<&Path>) -> Vec<Finding> {
     all.push(clock(Timestamp::now()));
     all.push(broker(&config));
     all.push(bucket(&config));
-    let daemon = daemon(&config);
-    all.push(door(&config, daemon.state == Health::Ok));
-    all.push(daemon);
+    all.push(door(&config, answers(&config)));
+    all.push(daemon(&config));
     all
 }
 
@@ -245,6 +244,12 @@ fn asked<T>(question: impl Future<Output = anyhow::Result<T>>) -> Result<T, Stri
     let answer = runtime.block_on(async { tokio::time::timeout(ANSWER_LIMIT, question).await });
     runtime.shutdown_background(); // a name that is still being looked up would hold up the end
     answer.map_err(|_| format!("no answer within {} s", ANSWER_LIMIT.as_secs()))?.map_err(|e| format!("{e:#}"))
+}
+
+/// Whether the daemon of this state folder is there; a dead one may have left its address behind.
+fn answers(config: &Config) -> bool {
+    let asking = async { Ok(Daemon::default().client(config)?.get("/livez").await?) };
+    asked(asking).is_ok()
 }
 
 /// Whether somebody can listen where the configuration says; our own daemon may already.

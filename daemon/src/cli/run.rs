@@ -8,7 +8,7 @@ use std::{
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::{Ended, configuration};
+use super::{Ended, Stop, startable};
 use crate::{adapters::process, app, telemetry};
 
 /// Threads for what blocks: files being received, checked and put in place, names being looked up (a line that is down holds a few of them
@@ -19,7 +19,7 @@ const MOST_BLOCKING: usize = 16;
 const BLOCKING_STAYS: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub(super) fn run(config: Option<&Path>) -> Ended {
-    let config = configuration(config)?;
+    let config = startable(config).map_err(Stop::Config)?;
     telemetry::log_to_stderr(&config.log.level, &config.log.format);
     // Photos are nobody else's to read, by hand as under systemd (its UMask).
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));

@@ -9,7 +9,7 @@ use super::{Ended, Output, Stop, block_on, jobs, print, remote::Daemon, tell};
 use crate::{
     client::{Client, ClientError},
     domain::{fault::FaultClass, job::MAX_MERGED},
-    pipeline::process::unreadable,
+    pipeline::process::{stored, unreadable},
 };
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -113,7 +113,7 @@ pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
 async fn hand_in(client: &Client, path: &Path, others: &[PathBuf], lane: Option<LaneName>) -> Outcome {
     for other in others {
         let failed = |source| ClientError::File { path: other.clone(), source };
-        std::fs::File::open(other).map_err(failed)?;
+        stored(other).map_err(failed)?;
     }
     let photo = client.upload(path, None).await?;
     let mut with = Vec::new();

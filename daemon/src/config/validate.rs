@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Display, path::Path};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::{
     AuthMode, Camera, CameraKind, Config,
@@ -27,9 +27,6 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("camera.NAME.format", &["auto", "mjpeg", "yuyv"]),
     ("log.format", &["auto", "text", "json"]),
 ];
-
-/// `log.level`, where it is no filter.
-const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 /// What `inference.providers` may list.
 pub const PROVIDERS: &[&str] = &["tensorrt", "cuda", "cpu"];
@@ -142,9 +139,14 @@ impl Config {
         f.need(self.paths.state.is_absolute(), "paths.state", "must be the path of a folder");
         f.file("paths.onnxruntime", &self.paths.onnxruntime);
         let level = self.log.level.as_str();
-        // A filter would take a lone word that is no level for the name of a part, and be silent about all others.
-        let fine = if level.contains(['=', ',']) { EnvFilter::builder().parse(level).is_ok() } else { LEVELS.contains(&level) };
-        f.need(fine, "log.level", format!("{level:?} is no level; write {}, or a filter such as \"info,irisd=debug\"", LEVELS.join(", ")));
+        // A filter takes a lone word that is no level for the name of a part, and is silent about all others.
+        let word = |part: &str| part.contains(['=', '[']) || part.trim().parse::<LevelFilter>().is_ok();
+        let fine = EnvFilter::builder().parse(level).is_ok() && !level.is_empty() && level.split(',').all(word);
+        f.need(
+            fine,
+            "log.level",
+            format!("{level:?} is no level; write error, warn, info, debug, trace or off, or a filter such as \"info,irisd=debug\""),
+        );
         f.choice("log.format", "log.format", &self.log.format);
     }
 

@@ -54,23 +54,23 @@ pub async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -
 }
 
 async fn guarded(api: &Api, request: Request, next: Next) -> Response {
+    let whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     let foreign = match check_site(&api.sites, &request) {
         Ok(foreign) => foreign,
-        Err(refusal) => return refusal.into_response(),
+        Err(refusal) => return close_after_half(refusal.into_response(), &whole),
     };
     let mut response = if foreign.is_some() && is_preflight(&request) {
         preflight()
     } else if api.is_draining() && !request.method().is_safe() {
         ApiError::new(Kind::ShuttingDown, "nothing new is begun while the daemon stops").into_response()
     } else {
-        let whole = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let mut request = request.map(|body| axum::body::Body::new(Paced::new(body, Arc::clone(&whole))));
         if request.method() == Method::HEAD {
             // RFC 9110, 14.2: a range is of a GET alone.
             request.headers_mut().remove(header::RANGE);
         }
         match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-            Ok(response) => close_after_half(as_problem(response).await, &whole),
+            Ok(response) => as_problem(response).await,
             Err(panic) => {
                 let what = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
                 ApiError::internal(format!("a handler panicked: {}", what.as_deref().unwrap_or("?"))).into_response()
@@ -83,7 +83,7 @@ async fn guarded(api: &Api, request: Request, next: Next) -> Response {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("location, retry-after, etag, x-request-id"));
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
-    response
+    close_after_half(response, &whole)
 }
 
 /// Where the rest of the request was not read: a kept-alive connection would take it for the next request, so it closes, and says so.

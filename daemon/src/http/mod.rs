@@ -120,7 +120,7 @@ pub const MAX_UPLOADS: usize = 32;
 /// Open streams, likewise. A clinic has a handful of screens.
 pub const MAX_STREAMS: usize = 64;
 
-/// Sessions that begin at once, likewise: anybody may try.
+/// Sessions that begin at once with the token in the body, likewise: anybody may try.
 const MAX_BEGINNING: usize = 16;
 
 impl Api {

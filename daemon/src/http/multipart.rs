@@ -2,8 +2,6 @@
 //!
 //! Raw: the body is the photo, `client_ref`, `eye` and `captured_at` are query parameters. Multipart: field `file`, and the others as fields.
 
-use std::sync::LazyLock;
-
 use axum::{
     body::Body,
     extract::{FromRequest, Multipart, Request},
@@ -65,14 +63,14 @@ pub fn checked(client: ClientInfo) -> ApiResult<ClientInfo> {
     if client.client_ref.as_ref().is_some_and(|r| r.chars().count() > MAX_CLIENT_REF) {
         return Err(invalid(&format!("client_ref has at most {MAX_CLIENT_REF} characters")));
     }
-    if client.captured_at.is_some_and(|at| at < *YEAR_ZERO) {
+    if client.captured_at.is_some_and(|at| at < YEAR_ZERO) {
         return Err(invalid("captured_at is an RFC 3339 time: its year has four digits"));
     }
     Ok(client)
 }
 
 /// The first moment that RFC 3339 can say, in UTC.
-static YEAR_ZERO: LazyLock<Timestamp> = LazyLock::new(|| "0000-01-01T00:00:00Z".parse().expect("a time"));
+const YEAR_ZERO: Timestamp = Timestamp::constant(-62_167_219_200, 0);
 
 /// `hash`: hash the bytes on the way (a request with an Idempotency-Key must know them before it is taken).
 pub async fn receive(api: &Api, query: Fields, request: Request, hash: bool) -> ApiResult<Received> {

@@ -96,7 +96,7 @@ pub async fn submit(
     let owner = owner_of(&api, &caller, &photos, &asked.headers)?;
     let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let new = NewJobs { user_id: owner, photo_ids: vec![b.photo_id], merge, lane: lane(b.lane), client, reprocess_of: None };
-    one(&api, &base, create(&api, new, idempotency).await?).await
+    one(&api, &base, create(&api, &caller, new, idempotency).await?).await
 }
 
 pub async fn batch(
@@ -114,7 +114,7 @@ pub async fn batch(
     let owner = owner_of(&api, &caller, &b.photo_ids, &asked.headers)?;
     let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     let new = NewJobs { user_id: owner, photo_ids: b.photo_ids, merge: None, lane: lane(b.lane), client, reprocess_of: None };
-    let jobs = create(&api, new, idempotency).await?;
+    let jobs = create(&api, &caller, new, idempotency).await?;
     let jobs = views::jobs(&api, &base, jobs).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "jobs": jobs }))).into_response())
 }
@@ -137,7 +137,7 @@ pub async fn reprocess(
         client: old.client,
         reprocess_of: Some(old.id),
     };
-    one(&api, &base, create(&api, new, idempotency).await?).await
+    one(&api, &base, create(&api, &caller, new, idempotency).await?).await
 }
 
 /// The body means nothing here, but to the fingerprint.
@@ -189,13 +189,15 @@ fn merge(photo: PhotoId, with: Vec<PhotoId>) -> ApiResult<Option<Merge>> {
 }
 
 /// Creates jobs, or finds those that the key created before. What is answered is the jobs as they are now.
-pub async fn create(api: &Api, new: NewJobs, idempotency: Option<Idempotency>) -> ApiResult<Vec<Job>> {
+pub async fn create(api: &Api, caller: &Caller, new: NewJobs, idempotency: Option<Idempotency>) -> ApiResult<Vec<Job>> {
     let _held = api.keys.hold(idempotency.as_ref()).await;
     if let Some(i) = &idempotency
         && let Some(answer) = api.store.replay(i)?
     {
         let Answer::Jobs(ids) = answer else { return Err(photos::other_answer()) };
-        return ids.into_iter().map(|id| api.store.job(id)?.ok_or_else(|| ApiError::not_found("job"))).collect();
+        // Two tokens of one name may have different scopes.
+        let seen = |id| api.store.job(id)?.filter(|job| caller.may_see(&job.user_id)).ok_or_else(|| ApiError::not_found("job"));
+        return ids.into_iter().map(seen).collect();
     }
     Ok(api.store.submit(new, idempotency).await?)
 }

@@ -41,13 +41,14 @@ pub struct Begin {
 /// Longest time for the body of one who has not said who he is: it comes with its head.
 const BODY_TIME: Duration = Duration::from_secs(3);
 
-/// Needs the token itself: a cookie cannot prolong itself past its token's holder. The one body that is read before anybody knows whose it
-/// is: only for a moment, and of few at once, or it would take the connections of those who are known.
+/// Needs the token itself: a cookie cannot prolong itself past its token's holder.
 pub async fn begin(State(api): State<Arc<Api>>, mut headers: HeaderMap, request: Request) -> ApiResult<Response> {
-    let turn = api.beginning.try_acquire().map_err(|_| ApiError::new(Kind::Busy, "too many sessions begin at once"))?;
-    let body = tokio::time::timeout(BODY_TIME, body::Json::<Begin>::from_request(request, &())).await;
-    drop(turn);
-    let body = body.map_err(|_| ApiError::new(Kind::RequestTimeout, "the body came too slowly"))??;
+    let body = if auth::bearer(&headers).is_some() {
+        api.door.admit(&headers)?;
+        body::Json::<Begin>::from_request(request, &()).await?
+    } else {
+        body_of_a_stranger(&api, request).await?
+    };
     if let (None, Some(token)) = (auth::bearer(&headers), body.value.token) {
         let value = format!("Bearer {token}").parse().map_err(|_| ApiError::new(Kind::Unauthorized, "the token is none of ours"))?;
         headers.insert(header::AUTHORIZATION, value);
@@ -62,6 +63,14 @@ pub async fn begin(State(api): State<Arc<Api>>, mut headers: HeaderMap, request:
         set_cookie(&api, &mut response, &name, LIFETIME.as_secs())?;
     }
     Ok(response)
+}
+
+/// The one body that is read before anybody knows whose it is: only for a moment, and of few at once, or it would take the connections of
+/// those who are known.
+async fn body_of_a_stranger(api: &Api, request: Request) -> ApiResult<body::Json<Begin>> {
+    let _turn = api.beginning.try_acquire().map_err(|_| ApiError::new(Kind::Busy, "too many sessions begin at once"))?;
+    let body = tokio::time::timeout(BODY_TIME, body::Json::<Begin>::from_request(request, &())).await;
+    body.map_err(|_| ApiError::new(Kind::RequestTimeout, "the body came too slowly"))?
 }
 
 /// Ends the cookie's session; there is nothing to refuse.

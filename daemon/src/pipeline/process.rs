@@ -142,21 +142,19 @@ fn made(out: &Path) -> io::Result<PathBuf> {
     let trial = work_folder(out);
     fs::create_dir_all(&trial)?;
     fs::remove_dir_all(&trial)?;
-    sweep(out)?;
+    sweep(out);
     out.canonicalize()
 }
 
-/// Removes what a run left that was ended in the middle.
-fn sweep(out: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(out)? {
-        let entry = entry?;
+/// Removes what a run left that was ended in the middle, where it can.
+fn sweep(out: &Path) {
+    for entry in fs::read_dir(out).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|n| n.strip_prefix(WORK)).and_then(|n| n.trim_end_matches(".tmp").parse::<u32>().ok());
         if pid.is_some_and(|pid| Path::new("/proc/self").exists() && !Path::new(&format!("/proc/{pid}")).exists()) {
-            fs::remove_dir_all(entry.path())?;
+            let _stays = fs::remove_dir_all(entry.path());
         }
     }
-    Ok(())
 }
 
 /// Where one photo's files are made before they get their names.
@@ -193,7 +191,7 @@ fn free_name(photo: &Path, taken: &mut HashSet<String>, is_original: impl Fn(&st
 }
 
 /// A pipe or a device may never end.
-fn stored(photo: &Path) -> io::Result<()> {
+pub fn stored(photo: &Path) -> io::Result<()> {
     let kind = fs::metadata(photo)?.file_type();
     if kind.is_file() || kind.is_dir() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "a pipe or a device")) }
 }

@@ -21,7 +21,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicU64},
     thread::JoinHandle,
 };
 
@@ -85,7 +85,7 @@ pub struct Store {
     damaged: watch::Sender<bool>,
     evicted: Arc<Mutex<Evicted>>,
     /// Bytes of the last photo that there was no room for; 0: there is none.
-    refused: Arc<Mutex<u64>>,
+    refused: Arc<AtomicU64>,
     /// Taken by whoever closes.
     thread: Arc<Mutex<Option<Running>>>,
 }

@@ -53,8 +53,11 @@ impl Store {
         idempotency: Option<Idempotency>,
     ) -> Result<Option<Photo>, StoreError> {
         self.commit(move |tx| {
+            replayed(tx, idempotency.as_ref())?;
             let Some(id) = tx.get::<PhotoId>(&rows::duplicate(&owner, &sha256))? else { return Ok(None) };
-            if !tx.get::<Photo>(&rows::photo(id))?.is_some_and(|photo| photo.on_disk) {
+            let said_to_be_here = tx.get::<Photo>(&rows::photo(id))?.is_some_and(|photo| photo.on_disk);
+            // A blob that was lost is not vouched for: the sender's copy may be the last one.
+            if !said_to_be_here || !tx.options().state.join(blob_name(&sha256)).is_file() {
                 return Ok(None);
             }
             let photo = known_again(tx, id, said)?;

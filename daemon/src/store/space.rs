@@ -9,7 +9,10 @@
 //! the bucket vouched for is ever evicted, and the small pictures of refused photos, which a reprocess makes again; oldest first, and no
 //! more of it than is needed. Where that is not enough, new photos are refused and nothing that was acknowledged is touched.
 
-use std::{io, sync::PoisonError};
+use std::{
+    io,
+    sync::{PoisonError, atomic::Ordering},
+};
 
 use super::{
     Store, StoreError,
@@ -52,23 +55,18 @@ impl Store {
     /// Whether a photo of `bytes` may come in beside `others` that are on their way; makes room where the policy allows it.
     pub async fn admit(&self, bytes: u64, others: u64) -> Result<(), StoreError> {
         let admitted = self.room(bytes.saturating_add(others)).await;
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         match admitted {
-            Ok(()) if bytes >= *refused => *refused = 0,
-            Err(StoreError::DiskReserve { .. } | StoreError::OverCap { .. }) => *refused = bytes,
-            _ => {}
+            Ok(()) => self.refused.store(0, Ordering::Relaxed),
+            Err(StoreError::DiskReserve { .. } | StoreError::OverCap { .. }) => drop(self.refused.fetch_max(bytes, Ordering::Relaxed)),
+            Err(_) => {}
         }
         admitted
     }
 
-    /// Why a photo would be refused now: one like the last that was, until one like it has room or something may go for it.
+    /// Why a photo like the last one would be refused again. None: it was taken, or one like it has room now, or something may go for it.
     pub fn lacks_room(&self) -> Option<StoreError> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        let why = self.too_full((*refused).max(1)).filter(|_| !self.may_evict()).map(|(why, _)| why);
-        if why.is_none() {
-            *refused = 0;
-        }
-        why
+        let bytes = self.refused.load(Ordering::Relaxed).max(1);
+        self.too_full(bytes).filter(|_| !self.may_evict()).map(|(why, _)| why)
     }
 
     fn may_evict(&self) -> bool {

@@ -161,6 +161,7 @@ fn strangers_who_begin_sessions_by_the_drop_take_nobodys_place() {
         .collect();
     let client = daemon.client();
     client.get("/queue").expect(200);
+    client.send(client.request(reqwest::Method::POST, "/session").json(&serde_json::json!({}))).expect(200);
     client.completed(&client.submit(&client.photo(&eyes::small_eye(106))));
     eventually("all of them were given up", SOON, || {
         slow.retain_mut(|stream| !is_closed(stream));

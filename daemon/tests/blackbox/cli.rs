@@ -406,7 +406,8 @@ fn a_result_that_lost_a_file_is_found_and_a_second_rebuild_keeps_what_the_first_
 fn a_daemon_whose_words_nobody_takes_works_and_ends_as_any_other() {
     let mut daemon = Daemon::prepare("");
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let mut child = irisd().args(["run", "--config"]).arg(daemon.config_path()).stdout(full()).stderr(full()).spawn().unwrap();
+    let child = irisd().args(["run", "--config"]).arg(daemon.config_path()).stdout(full()).stderr(full()).spawn().unwrap();
+    let mut child = Ended(child);
     let endpoint = daemon.state.join("endpoint");
     daemon.base = eventually("the daemon is there", SOON, || std::fs::read_to_string(&endpoint).ok().filter(|u| !u.trim().is_empty()))
         .trim()
@@ -414,6 +415,16 @@ fn a_daemon_whose_words_nobody_takes_works_and_ends_as_any_other() {
     daemon.token = std::fs::read_to_string(daemon.state.join("local.token")).unwrap().trim().to_owned();
     let client = daemon.client();
     client.completed(&client.submit(&client.photo(&eyes::small_eye(175))));
-    crate::common::daemon::terminate(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    crate::common::daemon::terminate(&child.0);
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+/// A process that does not outlive a failing test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

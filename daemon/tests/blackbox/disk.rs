@@ -18,7 +18,7 @@ use crate::{
         bucket::Bucket,
         client::{Client, check_problem},
         daemon::Daemon,
-        eventually, eyes, files,
+        eventually, eyes, files, raw,
     },
 };
 
@@ -246,6 +246,12 @@ fn what_was_sent_before_needs_no_room_and_a_photo_that_finds_none_is_said_until_
     assert_eq!(ready(), 503);
     assert_eq!(keyed(&client, &known).expect(201).id(), id, "the same answer for 24 h");
     assert_eq!(client.upload("image/jpeg", known.clone()).expect(200).id(), id, "known bytes");
+    // One that finds no room takes none from others while it comes in.
+    let mut half = raw::connect(&daemon.base);
+    let head = raw::head("POST", "/api/v1/photos", &daemon.base, &daemon.token);
+    write!(half, "{head}Content-Type: image/jpeg\r\nContent-Length: {most}\r\n\r\nhalf of it").unwrap();
+    client.upload("image/jpeg", eyes::plain(128, 64, 64)).expect(201);
+    drop(half);
     // A form says how long it is as a whole: that is what it may take, and not what the largest photo would.
     let part = multipart::Part::bytes(eyes::plain(126, 64, 64)).file_name("eye.jpg");
     client.send(client.request(Method::POST, "/photos").multipart(multipart::Form::new().part("file", part))).expect(201);

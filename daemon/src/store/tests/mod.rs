@@ -257,6 +257,25 @@ async fn a_key_gives_the_same_job_also_when_asked_many_times_at_once_and_after_a
 }
 
 #[tokio::test]
+async fn bytes_are_known_to_their_owner_while_they_are_here_and_a_lost_blob_is_not_vouched_for() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    let sent = photo(&store, "a", 1).await;
+    let key = Idempotency { caller: sent.user_id.clone(), key: "k".into(), body: Sha256([1; 32]) };
+    let known = async |owner: &str, key: Option<Idempotency>| {
+        let owner = owner.parse().expect("a name");
+        store.known_photo(owner, sent.sha256, ClientInfo::default(), key).await.map(|photo| photo.map(|photo| photo.id))
+    };
+    assert_eq!(known("a", Some(key.clone())).await.expect("asked"), Some(sent.id));
+    assert_eq!(store.replay(&key).expect("reads"), Some(Answer::KnownPhoto(sent.id)));
+    let other = Idempotency { body: Sha256([2; 32]), ..key };
+    assert!(matches!(known("a", Some(other)).await, Err(StoreError::IdempotencyMismatch)));
+    assert_eq!(known("b", None).await.expect("asked"), None, "somebody else's");
+    std::fs::remove_file(store.blob_path(&sent.sha256)).expect("removed");
+    assert_eq!(known("a", None).await.expect("asked"), None, "it may be the sender's last copy");
+}
+
+#[tokio::test]
 async fn lists_come_newest_first_and_pages_neither_skip_nor_repeat() {
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = open(dir.path());
