@@ -82,7 +82,10 @@ ip link set lo up
 ip link set eth0 up
 ip addr add 10.0.2.15/24 dev eth0
 ip route add default via 10.0.2.2
-mount -t ext4 /dev/vda /disk || echo "ENDED the disk cannot be mounted"
+if ! mount -t ext4 /dev/vda /disk; then
+    echo "UNMOUNTABLE"
+    poweroff -f
+fi
 rm -f /disk/state/endpoint # of the boot before: nobody listens there yet
 (
     while ! [ -s /disk/state/local.token ] || ! [ -s /disk/state/endpoint ]; do usleep 50000; done

@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256 as Hasher};
 use tokio::{
     fs::File,
     io::AsyncWriteExt,
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Mutex, OwnedSemaphorePermit, Semaphore},
 };
 use uuid::Uuid;
 
@@ -102,6 +102,7 @@ pub struct Intake {
     checks: Arc<Semaphore>,
     /// Bytes that uploads under way may still write: the reserve must hold for all of them together.
     promised: Arc<AtomicU64>,
+    admission: Arc<Mutex<()>>,
 }
 
 /// A photo on its way in. Dropped: the file is removed.
@@ -158,6 +159,7 @@ impl Intake {
             uploads: semaphore(UPLOADS),
             checks: semaphore(CHECKS),
             promised: Arc::default(),
+            admission: Arc::default(),
         }
     }
 
@@ -171,14 +173,22 @@ impl Intake {
             return Err(IntakeError::TooLarge { limit: self.max_upload });
         }
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| IntakeError::Busy)?;
-        let promise = Promise::new(&self.promised, declared.unwrap_or(UNDECLARED).min(self.max_upload));
-        let others = self.promised.load(Ordering::SeqCst).saturating_sub(promise.1);
-        let to = match self.store.admit(promise.1, others).await {
-            Ok(()) => Ok(Written::create(self.store.state_dir(), promise).await?),
-            Err(full @ (StoreError::DiskReserve { .. } | StoreError::OverCap { .. })) => Err(full),
-            Err(e) => return Err(e.into()),
-        };
+        let to = self.room(declared.unwrap_or(UNDECLARED).min(self.max_upload)).await?;
         Ok(Upload { to, hasher: Hasher::new(), bytes: 0, limit: self.max_upload, _place: place })
+    }
+
+    /// A file for so many bytes, or why there is no room for them.
+    async fn room(&self, bytes: u64) -> Result<Result<Written, StoreError>, IntakeError> {
+        // One at a time: two must not be given the same room, and one that gets none must not keep another from it.
+        let turn = self.admission.lock().await;
+        match self.store.admit(bytes, self.promised.load(Ordering::SeqCst)).await {
+            Ok(()) => {}
+            Err(full @ (StoreError::DiskReserve { .. } | StoreError::OverCap { .. })) => return Ok(Err(full)),
+            Err(e) => return Err(e.into()),
+        }
+        let promise = Promise::new(&self.promised, bytes);
+        drop(turn);
+        Ok(Ok(Written::create(self.store.state_dir(), promise).await?))
     }
 
     pub async fn finish(&self, mut upload: Upload, incoming: Incoming) -> Result<Accepted, IntakeError> {

@@ -87,8 +87,21 @@ impl Hardware {
         (qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().expect("QEMU can be started"), port)
     }
 
-    /// Starts it and waits until irisd answers; what its console said where it does not.
+    /// Starts it and waits until irisd answers; what its console said where it does not. A disk whose journal the kernel does not take (a
+    /// block of it was torn) is checked as every Linux does before it mounts one, without a question, and started again.
     pub fn boot(&self) -> Result<Guest, String> {
+        self.try_boot().or_else(|said| {
+            if !said.lines().any(|line| line == "UNMOUNTABLE") {
+                return Err(said);
+            }
+            let checked = Command::new("e2fsck").arg("-p").arg(self.platter()).output().expect("e2fsck is installed");
+            println!("the disk was checked:\n{}", String::from_utf8_lossy(&checked.stdout));
+            // e2fsck(8): 1 is "errors corrected"; above it somebody would have to come.
+            if checked.status.code().is_some_and(|code| code <= 1) { self.try_boot() } else { Err(said) }
+        })
+    }
+
+    fn try_boot(&self) -> Result<Guest, String> {
         let begin = Instant::now();
         let (mut qemu, port) = self.power_on();
         let (tx, lines) = mpsc::channel();
