@@ -141,7 +141,12 @@ fn a_job_that_is_stuck_inside_one_step_is_given_up_and_what_comes_back_late_chan
     let writer = fs::OpenOptions::new().write(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(&blob).unwrap();
     drop(writer);
     client.finished(&client.submit(&client.photo(&eyes::plain(96, 320, 240))));
-    assert_eq!(client.job(&stuck), end);
+    // Links are signed anew each time.
+    let lasting = |mut job: Value| {
+        job.as_object_mut().unwrap().retain(|key, _| !["original_url", "urls_expire_at"].contains(&key.as_str()));
+        job
+    };
+    assert_eq!(lasting(client.job(&stuck)), lasting(end));
     left_nothing(&daemon, &stuck);
     assert!(daemon.stop_within(Duration::from_secs(60)).success());
 }
