@@ -5,12 +5,12 @@
 //! - Each group of frames is applied as one sled batch together with `meta`, so that a process death leaves whole groups.
 //! - Never asked for durability: sled 0.34's `flush` is no fsync (docs/decisions/0001); after a power cut the journal brings it up to date.
 //!
-//! Format: one tree; the rows of `rows.rs` as `record.rs` writes them, and under the key `!` the meta row:
+//! Format: one tree; the rows of `rows.rs` as `record.rs` writes them, some of them together (`blocks.rs`), and under the key `!` the meta row:
 //! `u64 lsn | u64 rows | u64 digest | u32 CRC-32`, little endian. The digest is the wrapping sum of a hash of each (key, row): a
 //! zeroed block, a lost or a doubled row shows in one scan.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -19,15 +19,20 @@ use std::{
     time::Duration,
 };
 
-use super::{StoreError, journal::Op, overlay::Overlay, record};
+use super::{
+    StoreError,
+    blocks::{self, META, Row},
+    journal::Op,
+    overlay::Overlay,
+    record,
+};
 
-const META: &[u8] = b"!";
 /// sled's default of 1 GiB would be the device's. It counts a page as the bytes that it takes on the disk, and in memory a page of small rows is
 /// three times that; of its 256 parts each keeps the page that it was asked for last, however small they are: a megabyte or two,
 /// and what is asked for again and again (the queue, the newest jobs) is among it.
 const CACHE_BYTES: u64 = 1 << 16;
 /// sled learns which pages are in use in blocks of 64 reads for each 256th of its pages, and drops none before it has learnt of it. Rows
-/// that are written or walked past once would stay for ever: what is written is read this often, what a scan meets once more.
+/// that are written or walked past once would stay for ever: what is written is read this often, and so is each block that a scan meets.
 const READS_OF_WRITTEN: usize = 8;
 /// Rows that a sweep reads, each [`READS_OF_WRITTEN`] times: neighbouring pages enough that every part of sled's cache is among them.
 const SWEPT: usize = 8192;
@@ -105,13 +110,10 @@ impl Index {
     pub fn load(&self, mut row: impl FnMut(&[u8], &[u8]) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let scan = AssertUnwindSafe(|| {
             let mut seen = Sum::default();
-            for found in self.db.iter() {
+            for found in self.after(None) {
                 let (key, value) = found?;
-                if key != META {
-                    seen.add(&key, &value);
-                    row(&key, &value)?;
-                    self.db.get(&key)?;
-                }
+                seen.add(&key, &value);
+                row(&key, &value)?;
             }
             if seen == self.meta.sum {
                 Ok(())
@@ -128,13 +130,13 @@ impl Index {
     }
 
     /// The rows whose key is greater, sorted by key.
-    pub fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = Result<(sled::IVec, sled::IVec), StoreError>> + use<> {
-        let from = key.map_or(Bound::Unbounded, |key| Bound::Excluded(key.to_vec()));
+    pub fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
         let db = self.db.clone();
-        self.db.range((from, Bound::<Vec<u8>>::Unbounded)).filter_map(move |row| match row {
-            Ok((key, _)) if key == META => None,
-            Ok((key, value)) => Some(db.get(&key).map(|_| (key, value)).map_err(StoreError::from)),
-            Err(e) => Some(Err(e.into())),
+        blocks::range(&self.db, key.map_or(Bound::Unbounded, Bound::Excluded), move |fence| {
+            for _ in 0..READS_OF_WRITTEN {
+                db.get(fence)?;
+            }
+            Ok(())
         })
     }
 
@@ -146,25 +148,19 @@ impl Index {
         mut changed: impl FnMut(&[u8], Option<&[u8]>, Option<&[u8]>),
     ) -> Result<(), StoreError> {
         // The last operation on a key wins: the digest must count each key once.
-        let last: HashMap<&[u8], Option<&[u8]>> = ops.into_iter().map(|op| (op.key(), op.value())).collect();
-        let written: Vec<&[u8]> = last.keys().copied().collect();
+        let last: BTreeMap<&[u8], Option<&[u8]>> = ops.into_iter().map(|op| (op.key(), op.value())).collect();
         let mut meta = Meta { lsn, ..self.meta };
         let mut batch = sled::Batch::default();
-        for (key, new) in last {
-            let old = self.db.get(key)?;
-            meta.sum.replace(key, old.as_deref(), new);
-            changed(key, old.as_deref(), new);
-            match new {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
+        let written = blocks::write(&self.db, &last, &mut batch, |key, old, new| {
+            meta.sum.replace(key, old, new);
+            changed(key, old, new);
+        })?;
         batch.insert(META, &meta.encode()[..]);
         self.db.apply_batch(batch)?;
         self.meta = meta;
-        for key in written {
+        for fence in written {
             for _ in 0..READS_OF_WRITTEN {
-                self.db.get(key)?;
+                self.db.get(&fence)?;
             }
         }
         Ok(())
@@ -231,7 +227,7 @@ impl Reader {
         // The overlay first: a row leaves it only once sled has it.
         match self.overlay.get(key) {
             Some(row) => Ok(row),
-            None => Ok(self.db.get(key)?),
+            None => blocks::get(&self.db, key),
         }
     }
 
@@ -239,7 +235,7 @@ impl Reader {
     pub fn range(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, sled::IVec)>, StoreError> {
         let mut newer = self.overlay.range(prefix, from);
         let mut found = Vec::new();
-        for row in self.db.range(from.to_vec()..) {
+        for row in blocks::range(&self.db, Bound::Included(from), |_| Ok(())) {
             let (key, value) = row?;
             if key.first() != Some(&prefix) || found.len() >= limit {
                 break;

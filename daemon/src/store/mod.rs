@@ -15,7 +15,7 @@
 //!                                      +--> indexer --> store/v1 (sled), snapshots of the journal
 //! ```
 //!
-//! Layout: `journal/` frames and snapshots, `record.rs` and `pack.rs` rows as bytes, `rows.rs` keys, `index.rs` sled, `overlay.rs` what
+//! Layout: `journal/` frames and snapshots, `record.rs` and `pack.rs` rows as bytes, `rows.rs` keys, `index.rs` and `blocks.rs` sled, `overlay.rs` what
 //! sled lacks yet; operations in `jobs.rs`, `photos.rs`, `uploads.rs`, `idempotency.rs`, `outbox.rs`, `space.rs`. Bytes stand in
 //! their headers.
 
@@ -49,6 +49,7 @@ use crate::domain::{
 
 mod ballast;
 pub mod blobs;
+mod blocks;
 mod commit;
 mod idempotency;
 mod index;

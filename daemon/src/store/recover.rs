@@ -274,7 +274,7 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), 
 pub fn sweep(committer: &Committer) -> io::Result<()> {
     let state = &committer.options.state;
     let view = committer.view();
-    let named: HashSet<PathBuf> = view.jobs.iter().filter_map(|(_, j)| Some(state.join(j.folder()?))).collect();
+    let named: HashSet<PathBuf> = view.jobs.folders().map(|folder| state.join(folder)).collect();
     for folder in ["results", "refused"] {
         for path in blobs::entries(&state.join(folder))? {
             if !named.contains(&path) {

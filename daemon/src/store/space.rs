@@ -176,8 +176,8 @@ impl Tx<'_> {
     /// By seq, with bytes: more than are evicted at once, since some may turn out to be needed.
     fn may_be_evicted(&self) -> Vec<(Seq, Uploaded, u64)> {
         let view = self.view();
-        let photos = view.photos.evictable().map(|(seq, p)| (seq, Uploaded::Original(p.id), p.bytes));
-        let jobs = view.jobs.evictable().map(|(seq, j)| (seq, Uploaded::Result(j.id), j.bytes_here()));
+        let photos = view.photos.evictable().map(|(seq, id, bytes)| (seq, Uploaded::Original(id), bytes));
+        let jobs = view.jobs.evictable().map(|(seq, id, bytes)| (seq, Uploaded::Result(id), bytes));
         let mut all: Vec<_> = photos.take(8 * EVICT_AT_ONCE).chain(jobs.take(EVICT_AT_ONCE)).collect();
         all.sort_by_key(|(seq, ..)| *seq);
         all

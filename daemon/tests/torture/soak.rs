@@ -42,6 +42,8 @@ use crate::{
 
 /// Memory may grow by this much, MB an hour (10^6 bytes).
 const MOST_MB_AN_HOUR: f64 = 1.0;
+/// Between two looks at the memory; a sample is their mean, since a job in work takes ten megabytes for a moment.
+const LOOK: Duration = Duration::from_secs(1);
 /// Between two looks of those who watch.
 const BEAT: Duration = Duration::from_secs(1);
 /// A bucket keeps an object this long: it has a lifecycle rule, as buckets of results do, so that a long run does not fill the disk.
@@ -115,7 +117,9 @@ type Role = Box<dyn FnOnce(&Client, &Tally, u64) + Send>;
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     at_s: f64,
+    /// The memory is the mean since the sample before.
     figures: proc::Figures,
+    peak_kib: u64,
     store: u64,
     kept: u64,
     uploads: u64,
@@ -306,12 +310,12 @@ fn websockets(client: &Client, tally: &Tally, seed: u64) {
 /// Samples until the time is over; meanwhile the broker and the bucket go away and come back.
 fn sample_to_the_end(plan: &Plan, daemon: &mut Daemon, broker: &mut Broker, bucket: &mut Bucket, tally: &Tally) -> Vec<Sample> {
     let mut out = fs::File::create(plan.work.join("samples.tsv")).unwrap();
-    writeln!(out, "seconds\trss_kib\tthreads\tfiles\tcpu_s\tstore_bytes\tkept_bytes\tjobs\tuploads_pending").unwrap();
+    writeln!(out, "seconds\trss_kib\tthreads\tfiles\tcpu_s\tstore_bytes\tkept_bytes\tjobs\tuploads_pending\tpeak_rss_kib").unwrap();
     let begin = Instant::now();
     let (mut samples, mut n) = (Vec::new(), 0);
     while begin.elapsed() < plan.length {
         n += 1;
-        thread::sleep((begin + plan.every * n).saturating_duration_since(Instant::now()));
+        let looks = look_until(begin + plan.every * n, daemon.pid());
         // Away for two samples: the broker 4 times, the bucket 6 times in 100.
         match n % 100 {
             20 | 45 | 70 | 95 => broker.stop(),
@@ -321,18 +325,20 @@ fn sample_to_the_end(plan: &Plan, daemon: &mut Daemon, broker: &mut Broker, buck
             _ => {}
         }
         forget_old_objects(&bucket.root());
-        let Some(figures) = proc::figures(daemon.pid()).filter(|_| daemon.is_running()) else {
+        let Some(now) = proc::figures(daemon.pid()).filter(|_| daemon.is_running() && !looks.is_empty()) else {
             tally.wrong("the daemon ended".into());
             break;
         };
+        let figures = proc::Figures { rss_kib: looks.iter().sum::<u64>() / looks.len() as u64, ..now };
+        let peak_kib = looks.into_iter().fold(0, u64::max);
         let store = proc::bytes_below(&daemon.state.join("store")) + proc::bytes_below(&daemon.state.join("journal"));
         let kept = proc::bytes_below(&daemon.state.join("blobs")) + proc::bytes_below(&daemon.state.join("results"));
         let uploads = daemon.client().try_send(daemon.client().request(Method::GET, "/uploads"));
         let uploads = uploads.ok().and_then(|a| serde_json::from_slice::<Value>(&a.body).ok()?["pending"].as_u64()).unwrap_or(0);
         let jobs = tally.jobs.load(Ordering::Relaxed);
-        let s = Sample { at_s: begin.elapsed().as_secs_f64(), figures, store, kept, uploads };
+        let s = Sample { at_s: begin.elapsed().as_secs_f64(), figures, peak_kib, store, kept, uploads };
         let proc::Figures { rss_kib, threads, files, cpu_s } = figures;
-        writeln!(out, "{:.0}\t{rss_kib}\t{threads}\t{files}\t{cpu_s:.1}\t{store}\t{kept}\t{jobs}\t{uploads}", s.at_s).unwrap();
+        writeln!(out, "{:.0}\t{rss_kib}\t{threads}\t{files}\t{cpu_s:.1}\t{store}\t{kept}\t{jobs}\t{uploads}\t{peak_kib}", s.at_s).unwrap();
         samples.push(s);
     }
     if !bucket.is_running() {
@@ -342,6 +348,19 @@ fn sample_to_the_end(plan: &Plan, daemon: &mut Daemon, broker: &mut Broker, buck
         broker.restart();
     }
     samples
+}
+
+/// The memory in KiB, once a [`LOOK`] and at the end; fewer looks where the process ends.
+fn look_until(end: Instant, pid: u32) -> Vec<u64> {
+    let mut looks = Vec::new();
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        thread::sleep(left.min(LOOK));
+        looks.extend(proc::figures(pid).map(|f| f.rss_kib));
+        if left <= LOOK {
+            return looks;
+        }
+    }
 }
 
 fn forget_old_objects(root: &Path) {
@@ -385,6 +404,7 @@ fn verdict(plan: &Plan, samples: &[Sample], tally: &Tally) -> Verdict {
         (slope, least, most)
     };
     let (memory, ..) = row("RSS", "MB", &|s| s.figures.rss_kib as f64 * 1024.0 / 1e6);
+    row("its peaks", "MB", &|s| s.peak_kib as f64 * 1024.0 / 1e6);
     let (threads, ..) = row("threads", "", &|s| s.figures.threads as f64);
     let (files, ..) = row("open files", "", &|s| s.figures.files as f64);
     row("store and journal", "MB", &|s| s.store as f64 / 1e6);

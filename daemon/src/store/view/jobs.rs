@@ -1,6 +1,6 @@
 //! The jobs in memory: by seq, and chained by photo, newest first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     photos::Photos,
@@ -26,41 +26,30 @@ pub enum Here {
     },
 }
 
-pub struct JobEntry {
-    pub id: JobId,
-    pub photo: PhotoId,
-    here: Here,
-    /// Place of the same photo's job before it, from 1; 0: none.
-    earlier: u32,
-}
-
-impl JobEntry {
-    pub fn new(id: JobId, photo: PhotoId, here: Here) -> Self {
-        Self { id, photo, here, earlier: 0 }
-    }
-
-    pub fn has_result_here(&self) -> bool {
-        matches!(self.here, Here::Result { .. })
-    }
-
-    /// Where its files lie, below the state folder.
-    pub fn folder(&self) -> Option<String> {
-        match self.here {
-            Here::Nothing => None,
-            Here::Result { .. } => Some(result_name(self.id)),
-            Here::Annotated { .. } => Some(refused_name(self.id)),
-        }
-    }
-
-    pub fn bytes_here(&self) -> u64 {
-        match self.here {
+impl Here {
+    fn bytes(self) -> u64 {
+        match self {
             Here::Nothing => 0,
             Here::Result { bytes, .. } | Here::Annotated { bytes } => bytes,
         }
     }
 
-    fn is_evictable(&self) -> bool {
-        matches!(self.here, Here::Result { uploaded: true, .. } | Here::Annotated { .. })
+    fn is_evictable(self) -> bool {
+        matches!(self, Here::Result { uploaded: true, .. } | Here::Annotated { .. })
+    }
+}
+
+/// For ever; what only those need that have files here is in [`Here`].
+pub struct JobEntry {
+    pub id: JobId,
+    pub photo: PhotoId,
+    /// Place of the same photo's job before it, from 1; 0: none.
+    earlier: u32,
+}
+
+impl JobEntry {
+    pub fn new(id: JobId, photo: PhotoId) -> Self {
+        Self { id, photo, earlier: 0 }
     }
 }
 
@@ -69,20 +58,28 @@ pub struct Jobs {
     pub table: Table<JobEntry>,
     /// Bytes of the results and pictures that lie here.
     pub bytes: u64,
-    /// Few beside all jobs that ever were: whoever needs room asks for the oldest of these.
+    /// What lies here: as much as the disk holds, beside all jobs that ever were.
+    here: BTreeMap<Seq, Here>,
+    /// Of these, what may go: whoever needs room asks for the oldest.
     evictable: BTreeSet<Seq>,
 }
 
 impl Jobs {
     /// While the store is read: rows in any order, each once; [`Jobs::loaded`] must follow.
-    pub fn load(&mut self, seq: Seq, labels: &Labels<'_>, entry: JobEntry) {
-        self.count(seq, &entry);
+    pub fn load(&mut self, seq: Seq, labels: &Labels<'_>, entry: JobEntry, here: Here) {
+        self.lay(seq, here);
         self.table.push(seq, labels, entry);
     }
 
-    fn count(&mut self, seq: Seq, entry: &JobEntry) {
-        self.bytes += entry.bytes_here();
-        if entry.is_evictable() {
+    /// What of the job lies here from now on.
+    fn lay(&mut self, seq: Seq, here: Here) {
+        let before = match here {
+            Here::Nothing => self.here.remove(&seq),
+            _ => self.here.insert(seq, here),
+        };
+        self.bytes += here.bytes();
+        self.bytes -= before.map_or(0, Here::bytes);
+        if here.is_evictable() {
             self.evictable.insert(seq)
         } else {
             self.evictable.remove(&seq)
@@ -108,8 +105,8 @@ impl Jobs {
     }
 
     /// A new row, or a known one as it is now.
-    pub fn put(&mut self, seq: Seq, labels: &Labels<'_>, entry: JobEntry, photos: &mut Photos) {
-        self.count(seq, &entry);
+    pub fn put(&mut self, seq: Seq, labels: &Labels<'_>, entry: JobEntry, here: Here, photos: &mut Photos) {
+        self.lay(seq, here);
         let Some(place) = self.table.place_of(seq) else {
             let place = self.table.push(seq, labels, entry);
             if self.table.ends_sorted() {
@@ -121,18 +118,32 @@ impl Jobs {
         };
         self.table.label(place, labels);
         let known = self.table.at_mut(place);
-        self.bytes -= known.bytes_here();
-        let earlier = known.earlier;
-        *known = JobEntry { earlier, ..entry };
+        *known = JobEntry { earlier: known.earlier, ..entry };
     }
 
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Seq, &JobEntry)> {
-        self.table.iter()
+    fn id_of(&self, seq: Seq) -> Option<JobId> {
+        self.table.place_of(seq).map(|place| self.table.at(place).id)
     }
 
-    /// Jobs whose files here may go, oldest first: results that the bucket has, pictures of refused photos.
-    pub fn evictable(&self) -> impl Iterator<Item = (Seq, &JobEntry)> {
-        self.evictable.iter().filter_map(|seq| Some((*seq, self.table.at(self.table.place_of(*seq)?))))
+    /// The folders of all jobs that have files here, below the state folder.
+    pub fn folders(&self) -> impl Iterator<Item = String> {
+        self.here.iter().filter_map(|(seq, here)| {
+            let id = self.id_of(*seq)?;
+            match here {
+                Here::Nothing => None,
+                Here::Result { .. } => Some(result_name(id)),
+                Here::Annotated { .. } => Some(refused_name(id)),
+            }
+        })
+    }
+
+    pub fn has_result_here(&self, place: usize) -> bool {
+        matches!(self.here.get(&self.table.seq_at(place)), Some(Here::Result { .. }))
+    }
+
+    /// Jobs whose files here may go, oldest first, with their bytes: results that the bucket has, pictures of refused photos.
+    pub fn evictable(&self) -> impl Iterator<Item = (Seq, JobId, u64)> {
+        self.evictable.iter().filter_map(|seq| Some((*seq, self.id_of(*seq)?, self.here.get(seq)?.bytes())))
     }
 
     /// Places of a photo's jobs, newest first.

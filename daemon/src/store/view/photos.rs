@@ -1,50 +1,47 @@
 //! The photos in memory: by seq, by id, and how many rows need each blob.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use hashbrown::{HashTable, hash_table::Entry};
+use hashbrown::HashTable;
 use uuid::Uuid;
 
 use super::table::{Labels, Table};
 use crate::domain::ids::{PhotoId, Seq, Sha256};
 
+/// For as long as the photo is known; what only those need that lie here is in [`Original`].
 pub struct PhotoEntry {
     pub id: PhotoId,
-    pub sha256: Sha256,
-    pub bytes: u64,
-    pub on_disk: bool,
-    pub uploaded: bool,
     /// Place of its newest job, from 1; 0: none.
     pub newest_job: u32,
 }
 
-/// A blob: a place of any photo that has these bytes (it may be gone; its hash stands there still), and how many rows need them.
-struct Blob {
-    photo: u32,
-    users: u32,
+/// A photo's bytes on this device.
+#[derive(Debug, Clone, Copy)]
+pub struct Original {
+    pub sha256: Sha256,
+    pub bytes: u64,
+    /// The bucket has it, too.
+    pub uploaded: bool,
 }
 
 #[derive(Default)]
 pub struct Photos {
     pub table: Table<PhotoEntry>,
     ids: HashTable<u32>,
-    blobs: HashTable<Blob>,
+    /// What lies here: as much as the disk holds, beside all photos that ever were.
+    here: BTreeMap<Seq, Original>,
+    /// Of these, how many rows need each blob.
+    users: HashMap<Sha256, u32>,
+    /// Of these, what the bucket has.
+    evictable: BTreeSet<Seq>,
     /// Bytes of the blobs that rows need, each once.
     pub bytes: u64,
-    /// Those whose original the bucket has and which lies here.
-    evictable: BTreeSet<Seq>,
 }
 
 /// Ids are made here and end in random bits: they are their own hash.
 fn id_hash(id: &Uuid) -> u64 {
     let (high, low) = id.as_u64_pair();
     high.rotate_left(32) ^ low
-}
-
-fn sha_hash(sha256: &Sha256) -> u64 {
-    let mut head = [0; 8];
-    head.copy_from_slice(&sha256.0[..8]);
-    u64::from_le_bytes(head)
 }
 
 impl Photos {
@@ -55,24 +52,46 @@ impl Photos {
 
     /// Rows that need these bytes.
     pub fn users(&self, sha256: &Sha256) -> u32 {
-        let table = &self.table;
-        self.blobs.find(sha_hash(sha256), |blob| table.at(blob.photo as usize).sha256 == *sha256).map_or(0, |blob| blob.users)
+        self.users.get(sha256).copied().unwrap_or(0)
     }
 
-    /// Photos whose original the bucket has and which lies here, oldest first; a blob that a second row needs would stay, nothing is won.
-    pub fn evictable(&self) -> impl Iterator<Item = (Seq, &PhotoEntry)> {
-        let photos = self.evictable.iter().filter_map(|seq| Some((*seq, self.table.at(self.table.place_of(*seq)?))));
-        photos.filter(|(_, photo)| self.users(&photo.sha256) == 1)
+    /// Photos whose original the bucket has and which lies here, oldest first, with its bytes; a blob that a second row needs would stay,
+    /// nothing is won.
+    pub fn evictable(&self) -> impl Iterator<Item = (Seq, PhotoId, u64)> {
+        let originals = self.evictable.iter().filter_map(|seq| Some((*seq, self.here.get(seq)?)));
+        let alone = originals.filter(|(_, original)| self.users(&original.sha256) == 1);
+        alone.filter_map(|(seq, original)| Some((seq, self.table.at(self.table.place_of(seq)?).id, original.bytes)))
     }
 
     /// While the store is read: rows in any order, each once; [`Photos::loaded`] must follow.
-    pub fn load(&mut self, seq: Seq, labels: &Labels<'_>, entry: PhotoEntry) {
-        self.count(seq, &entry);
-        self.table.push(seq, labels, entry);
+    pub fn load(&mut self, seq: Seq, labels: &Labels<'_>, id: PhotoId, original: Option<Original>) {
+        self.lay(seq, original);
+        self.table.push(seq, labels, PhotoEntry { id, newest_job: 0 });
     }
 
-    fn count(&mut self, seq: Seq, entry: &PhotoEntry) {
-        if entry.uploaded && entry.on_disk {
+    /// What of the photo lies here from now on.
+    fn lay(&mut self, seq: Seq, original: Option<Original>) {
+        let before = match original {
+            Some(new) => self.here.insert(seq, new),
+            None => self.here.remove(&seq),
+        };
+        if let Some(new) = original {
+            let users = self.users.entry(new.sha256).or_insert(0);
+            *users += 1;
+            if *users == 1 {
+                self.bytes += new.bytes;
+            }
+        }
+        if let Some(old) = before
+            && let Some(users) = self.users.get_mut(&old.sha256)
+        {
+            *users -= 1;
+            if *users == 0 {
+                self.users.remove(&old.sha256);
+                self.bytes -= old.bytes;
+            }
+        }
+        if original.is_some_and(|new| new.uploaded) {
             self.evictable.insert(seq)
         } else {
             self.evictable.remove(&seq)
@@ -86,8 +105,6 @@ impl Photos {
         let table = &self.table;
         self.ids.clear();
         self.ids.reserve(table.places(), |place| id_hash(&table.at(*place as usize).id.0));
-        self.blobs.clear();
-        self.bytes = 0;
         for place in 0..self.table.places() {
             self.enter(place);
         }
@@ -102,69 +119,22 @@ impl Photos {
 
     fn enter(&mut self, place: usize) {
         let table = &self.table;
-        let entry = table.at(place);
-        self.ids.insert_unique(id_hash(&entry.id.0), place as u32, |place| id_hash(&table.at(*place as usize).id.0));
-        if entry.on_disk {
-            self.need_blob(place);
-        }
-    }
-
-    fn need_blob(&mut self, place: usize) {
-        let table = &self.table;
-        let (sha256, bytes) = (table.at(place).sha256, table.at(place).bytes);
-        let same = |blob: &Blob| table.at(blob.photo as usize).sha256 == sha256;
-        let hash = |blob: &Blob| sha_hash(&table.at(blob.photo as usize).sha256);
-        match self.blobs.entry(sha_hash(&sha256), same, hash) {
-            Entry::Occupied(mut blob) => blob.get_mut().users += 1,
-            Entry::Vacant(none) => {
-                none.insert(Blob { photo: place as u32, users: 1 });
-                self.bytes += bytes;
-            }
-        }
-    }
-
-    fn release_blob(&mut self, place: usize) {
-        let table = &self.table;
-        let (sha256, bytes) = (table.at(place).sha256, table.at(place).bytes);
-        let found = self.blobs.find_entry(sha_hash(&sha256), |blob| table.at(blob.photo as usize).sha256 == sha256);
-        let Ok(mut blob) = found else { return };
-        blob.get_mut().users -= 1;
-        if blob.get().users == 0 {
-            blob.remove();
-            self.bytes -= bytes;
-        }
+        self.ids.insert_unique(id_hash(&table.at(place).id.0), place as u32, |place| id_hash(&table.at(*place as usize).id.0));
     }
 
     /// A new row, or a known one as it is now.
-    pub fn put(&mut self, seq: Seq, labels: &Labels<'_>, entry: PhotoEntry) {
-        self.count(seq, &entry);
-        let Some(place) = self.place_of(entry.id) else {
-            let place = self.table.push(seq, labels, entry);
-            if self.table.ends_sorted() {
-                self.enter(place)
-            } else {
-                self.loaded()
-            }
-            return;
-        };
-        let was_here = self.table.at(place).on_disk;
-        self.table.label(place, labels);
-        let known = self.table.at_mut(place);
-        let newest_job = known.newest_job;
-        *known = PhotoEntry { newest_job, ..entry };
-        match (was_here, self.table.at(place).on_disk) {
-            (false, true) => self.need_blob(place),
-            (true, false) => self.release_blob(place),
-            _ => {}
+    pub fn put(&mut self, seq: Seq, labels: &Labels<'_>, id: PhotoId, original: Option<Original>) {
+        self.lay(seq, original);
+        if let Some(place) = self.place_of(id) {
+            return self.table.label(place, labels);
         }
+        let place = self.table.push(seq, labels, PhotoEntry { id, newest_job: 0 });
+        if self.table.ends_sorted() { self.enter(place) } else { self.loaded() }
     }
 
     pub fn remove(&mut self, id: PhotoId) {
         let Some(place) = self.place_of(id) else { return };
-        self.evictable.remove(&self.table.seq_at(place));
-        if self.table.at(place).on_disk {
-            self.release_blob(place);
-        }
+        self.lay(self.table.seq_at(place), None);
         let table = &self.table;
         if let Ok(known) = self.ids.find_entry(id_hash(&id.0), |place| table.at(*place as usize).id == id) {
             known.remove();

@@ -255,12 +255,6 @@ impl<E> Table<E> {
         self.gone = 0;
     }
 
-    /// All rows, oldest first.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Seq, &E)> {
-        let there = self.tags.iter().zip(&self.seqs).zip(&self.rest);
-        there.filter(|((tag, _), _)| tag.0 & GONE == 0).map(|((_, seq), entry)| (Seq(*seq), entry))
-    }
-
     fn fits(&self, place: usize, wanted: &Wanted) -> bool {
         self.tags[place].0 & wanted.mask == wanted.value
             && wanted.reference.is_none_or(|r| self.references.at(place) == r)
