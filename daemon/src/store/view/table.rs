@@ -256,27 +256,38 @@ impl<E> Table<E> {
     }
 
     fn fits(&self, place: usize, wanted: &Wanted) -> bool {
-        self.tags[place].0 & wanted.mask == wanted.value
-            && wanted.reference.is_none_or(|r| self.references.at(place) == r)
-            && wanted.captured.is_none_or(|c| self.captured.at(place) == c)
+        self.tags[place].0 & wanted.mask == wanted.value && self.fits_further(place, wanted)
+    }
+
+    fn fits_further(&self, place: usize, wanted: &Wanted) -> bool {
+        wanted.reference.is_none_or(|r| self.references.at(place) == r) && wanted.captured.is_none_or(|c| self.captured.at(place) == c)
+    }
+
+    /// Places before `end` whose rows the filter lets through, newest first.
+    fn fitting(&self, end: usize, wanted: &Wanted) -> impl Iterator<Item = usize> {
+        let tags = self.tags[..end].iter().enumerate().rev();
+        let tagged = tags.filter(|(_, tag)| tag.0 & wanted.mask == wanted.value);
+        tagged.map(|(place, _)| place).filter(|place| self.fits_further(*place, wanted))
     }
 
     fn total(&self, wanted: &Wanted) -> usize {
         if wanted.is_counted() {
             return self.counts.iter().filter(|(tag, _)| *tag & wanted.mask == wanted.value).map(|(_, n)| n).sum();
         }
-        (0..self.places()).filter(|place| self.fits(*place, wanted)).count()
+        self.fitting(self.places(), wanted).count()
     }
 
     /// Newest first: places, how many rows the filter lets through in all, and where the next page begins.
     pub fn page(&self, filter: &Filter, owners: &Owners, page: Page) -> (Vec<usize>, usize, Option<Seq>) {
         let Some(wanted) = Wanted::new(filter, owners) else { return (Vec::new(), 0, None) };
         let end = page.before.map_or(self.places(), |before| self.seqs.partition_point(|seq| *seq < before.0));
-        let mut fitting = (0..end).rev().filter(|place| self.fits(*place, &wanted)).skip(page.offset);
+        let total = self.total(&wanted);
+        // Behind the last of them nobody looks.
+        let mut fitting = self.fitting(end, &wanted).take(total).skip(page.offset);
         let places: Vec<usize> = fitting.by_ref().take(page.limit).collect();
         let more = fitting.next().is_some();
         let next = places.last().map(|place| Seq(self.seqs[*place])).filter(|_| more);
-        (places, self.total(&wanted), next)
+        (places, total, next)
     }
 
     /// Newest first, among these places (newest first) alone.
