@@ -16,12 +16,13 @@ use std::{collections::BTreeMap, ops::Bound};
 
 use sled::IVec;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    record::{self, BLOCK},
+};
 
 /// Where the index keeps its own count: no row, and before all of them.
 pub const META: &[u8] = b"!";
-/// The first byte of a block; a record begins with a smaller one.
-const BLOCK: u8 = 3;
 /// Rows of some 100 bytes in a block: eight of sled's pages become one. More would make each write of a row dearer than its page is.
 const KEPT: usize = 8;
 /// A finished job is 650 bytes, and is written nine times until it is.
@@ -45,15 +46,24 @@ fn malformed() -> StoreError {
 }
 
 fn decode(fence: IVec, value: IVec) -> Result<Rows, StoreError> {
-    if value.first() != Some(&BLOCK) {
+    if record::is_record(&value) {
         return Ok(vec![(fence, value)]);
+    }
+    if !is_block(&value) {
+        return Err(malformed());
     }
     let (mut rows, mut at) = (Rows::new(), 1);
     while at < value.len() {
         let key = part(&value, &mut at, 2).ok_or_else(malformed)?;
-        rows.push((key, part(&value, &mut at, 4).ok_or_else(malformed)?));
+        // A damaged block must not pass for one that lacks a row.
+        let rises = rows.last().map_or(key >= fence, |(before, _)| key > *before);
+        rows.push((key, part(&value, &mut at, 4).filter(|row| rises && record::is_record(row)).ok_or_else(malformed)?));
     }
     Ok(rows)
+}
+
+pub fn is_block(value: &[u8]) -> bool {
+    value.first() == Some(&BLOCK)
 }
 
 /// Bytes behind their length, a number of `width` bytes.
@@ -90,13 +100,16 @@ fn holder(db: &sled::Db, key: &[u8]) -> Result<Option<Row>, StoreError> {
     Ok(db.range(&key[..1]..=key).next_back().transpose()?)
 }
 
-pub fn get(db: &sled::Db, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+/// The row under this key; `met(fence, value)` hears of what it lies in.
+pub fn get(db: &sled::Db, key: &[u8], met: impl FnOnce(&IVec, &IVec) -> Result<(), StoreError>) -> Result<Option<IVec>, StoreError> {
     let Some((fence, value)) = holder(db, key)? else { return Ok(None) };
+    met(&fence, &value)?;
     Ok(decode(fence, value)?.into_iter().find(|(k, _)| k == key).map(|(_, value)| value))
 }
 
-/// The rows from `from` on, sorted by key; `met(fence)` hears of each block. A batch in the meantime may be seen in part, never a row twice.
-pub fn range<M: FnMut(&IVec) -> Result<(), StoreError>>(
+/// The rows from `from` on, sorted by key; `met(fence, value)` hears of what they lie in. A key that does not rise is an error: a block that
+/// was split, of which sled lost one half's writing (or that is split meanwhile: who reads beside the writer asks for lone rows).
+pub fn range<M: FnMut(&IVec, &IVec) -> Result<(), StoreError>>(
     db: &sled::Db,
     from: Bound<&[u8]>,
     mut met: M,
@@ -111,28 +124,26 @@ pub fn range<M: FnMut(&IVec) -> Result<(), StoreError>>(
         Ok(start) => (Some(db.range::<IVec, _>((start, Bound::Unbounded))), None),
         Err(e) => (None, Some(Err(e))),
     };
+    let mut last = None;
     let mut rows_of = move |(fence, value): Row| {
-        met(&fence)?;
-        decode(fence, value)
+        met(&fence, &value)?;
+        let rows = decode(fence, value)?;
+        if last.as_ref().zip(rows.first()).is_some_and(|(last, (first, _))| first <= last) {
+            return Err(StoreError::Index("two blocks of rows overlap".into()));
+        }
+        last = rows.last().map(|(key, _)| key.clone()).or(last.take());
+        Ok(rows)
     };
     let blocks = blocks.into_iter().flatten().filter(|block| !matches!(block, Ok((fence, _)) if fence == META));
     let rows = blocks.flat_map(move |block| match block.map_err(StoreError::from).and_then(&mut rows_of) {
         Ok(rows) => rows.into_iter().map(Ok).collect(),
         Err(e) => vec![Err(e)],
     });
-    // Where the walk stands: a block that was split under it would be met once more in its second half.
-    let mut after = from.map(IVec::from);
-    failed.into_iter().chain(rows).filter(move |row| {
-        let Ok((key, _)) = row else { return true };
-        let fits = match &after {
-            Bound::Unbounded => true,
-            Bound::Included(from) => key >= from,
-            Bound::Excluded(before) => key > before,
-        };
-        if fits {
-            after = Bound::Excluded(key.clone());
-        }
-        fits
+    let from = from.map(IVec::from);
+    failed.into_iter().chain(rows).filter(move |row| match (row, &from) {
+        (Err(_), _) | (_, Bound::Unbounded) => true,
+        (Ok((key, _)), Bound::Included(from)) => key >= from,
+        (Ok((key, _)), Bound::Excluded(from)) => key > from,
     })
 }
 

@@ -34,6 +34,9 @@ const CACHE_BYTES: u64 = 1 << 16;
 /// sled learns which pages are in use in blocks of 64 reads for each 256th of its pages, and drops none before it has learnt of it. Rows
 /// that are written or walked past once would stay for ever: what is written is read this often, and so is each block that a scan meets.
 const READS_OF_WRITTEN: usize = 8;
+/// A page of blocks is several times as large as one of lone rows: whoever reads here and there must not fill the memory with them before
+/// sled hears of it.
+const READS_OF_READ: usize = 4;
 /// Rows that a sweep reads, each [`READS_OF_WRITTEN`] times: neighbouring pages enough that every part of sled's cache is among them.
 const SWEPT: usize = 8192;
 /// How long sled's own lock may outlive its last handle.
@@ -132,11 +135,9 @@ impl Index {
     /// The rows whose key is greater, sorted by key.
     pub fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = Result<Row, StoreError>> + use<> {
         let db = self.db.clone();
-        blocks::range(&self.db, key.map_or(Bound::Unbounded, Bound::Excluded), move |fence| {
-            for _ in 0..READS_OF_WRITTEN {
-                db.get(fence)?;
-            }
-            Ok(())
+        blocks::range(&self.db, key.map_or(Bound::Unbounded, Bound::Excluded), move |fence, value| {
+            let reads = if blocks::is_block(value) { READS_OF_WRITTEN } else { 1 };
+            read_again(&db, fence, reads)
         })
     }
 
@@ -158,22 +159,14 @@ impl Index {
         batch.insert(META, &meta.encode()[..]);
         self.db.apply_batch(batch)?;
         self.meta = meta;
-        for fence in written {
-            for _ in 0..READS_OF_WRITTEN {
-                self.db.get(&fence)?;
-            }
-        }
-        Ok(())
+        written.iter().try_for_each(|fence| read_again(&self.db, fence, READS_OF_WRITTEN))
     }
 
     /// Has sled drop the pages that it took in to move them (it cleans segments) or to be walked past, and forgot: each part of its cache is
     /// read from until it looks at what it holds. Some 40 ms.
     pub fn sweep(&self) -> Result<(), StoreError> {
         for row in self.db.scan_prefix(b"e").take(SWEPT) {
-            let (key, _) = row?;
-            for _ in 0..READS_OF_WRITTEN {
-                self.db.get(&key)?;
-            }
+            read_again(&self.db, &row?.0, READS_OF_WRITTEN)?;
         }
         Ok(())
     }
@@ -227,7 +220,10 @@ impl Reader {
         // The overlay first: a row leaves it only once sled has it.
         match self.overlay.get(key) {
             Some(row) => Ok(row),
-            None => blocks::get(&self.db, key),
+            None => blocks::get(&self.db, key, |fence, value| {
+                let reads = if blocks::is_block(value) { READS_OF_READ } else { 0 };
+                read_again(&self.db, fence, reads)
+            }),
         }
     }
 
@@ -235,7 +231,7 @@ impl Reader {
     pub fn range(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, sled::IVec)>, StoreError> {
         let mut newer = self.overlay.range(prefix, from);
         let mut found = Vec::new();
-        for row in blocks::range(&self.db, Bound::Included(from), |_| Ok(())) {
+        for row in blocks::range(&self.db, Bound::Included(from), |_, _| Ok(())) {
             let (key, value) = row?;
             if key.first() != Some(&prefix) || found.len() >= limit {
                 break;
@@ -277,6 +273,13 @@ fn unlocked(dir: &Path) -> Result<sled::Db, StoreError> {
             opened => return Ok(opened?),
         }
     }
+}
+
+fn read_again(db: &sled::Db, key: &[u8], times: usize) -> Result<(), StoreError> {
+    for _ in 0..times {
+        db.get(key)?;
+    }
+    Ok(())
 }
 
 fn hash(key: &[u8], value: &[u8]) -> u64 {

@@ -144,11 +144,11 @@ impl Store {
     }
 
     fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        let row = self.reader.get(key)?.map(|bytes| record::decode(&bytes)).transpose();
-        if row.is_err() {
+        let row = self.reader.get(key).and_then(|bytes| Ok(bytes.map(|bytes| record::decode(&bytes)).transpose()?));
+        if matches!(row, Err(StoreError::Index(_))) {
             self.damaged.send_replace(true);
         }
-        Ok(row?)
+        row
     }
 
     pub fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {

@@ -19,6 +19,8 @@ use super::pack;
 
 const JSON: u8 = 1;
 const PACKED: u8 = 2;
+/// No record: in sled's rows several of them begin so (`blocks.rs`).
+pub const BLOCK: u8 = 3;
 const HEADER: usize = 5;
 
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,11 @@ fn json(bytes: &[u8]) -> Result<Cow<'_, [u8]>, BadRecord> {
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BadRecord> {
     Ok(serde_json::from_slice(&json(bytes)?)?)
+}
+
+/// Whether this begins as a record does.
+pub fn is_record(bytes: &[u8]) -> bool {
+    matches!(bytes.first(), Some(&(JSON | PACKED)))
 }
 
 pub fn is_newest(bytes: &[u8]) -> bool {
