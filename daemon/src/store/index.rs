@@ -28,7 +28,7 @@ use super::{
 };
 
 /// sled's default of 1 GiB would be the device's. It counts a page as the bytes that it takes on the disk, and in memory a page of small rows is
-/// three times that; of its 256 parts each keeps the page that it was asked for last, however small they are: a megabyte or two,
+/// three times that; of its 256 parts each keeps the page that it was asked for last, however small they are: a megabyte or two, six where all are pages of blocks,
 /// and what is asked for again and again (the queue, the newest jobs) is among it.
 const CACHE_BYTES: u64 = 1 << 16;
 /// sled learns which pages are in use in blocks of 64 reads for each 256th of its pages, and drops none before it has learnt of it. Rows
