@@ -40,8 +40,8 @@ use crate::{
 const CHECKS: usize = 2;
 /// Photos on their way in at once, waiting ones included; the next one is told that the device is busy.
 const UPLOADS: usize = 64;
-/// An upload that does not say how long it is counts as this long, bytes; the disk is looked at again at its end.
-const UNDECLARED: u64 = 16 << 20;
+/// How often a photo takes its place again that a delete of the same bytes took away.
+const PLACINGS: usize = 16;
 /// Bytes gathered before they are written.
 const WRITE_BUFFER: usize = 256 << 10;
 
@@ -167,13 +167,13 @@ impl Intake {
         self.max_upload
     }
 
-    /// `declared`: Content-Length, where known.
+    /// `declared`: Content-Length, where known; else room is wanted for the largest photo.
     pub async fn begin(&self, declared: Option<u64>) -> Result<Upload, IntakeError> {
         if declared.is_some_and(|d| d > self.max_upload) {
             return Err(IntakeError::TooLarge { limit: self.max_upload });
         }
         let place = Arc::clone(&self.uploads).try_acquire_owned().map_err(|_| IntakeError::Busy)?;
-        let to = self.room(declared.unwrap_or(UNDECLARED).min(self.max_upload)).await?;
+        let to = self.room(declared.unwrap_or(self.max_upload)).await?;
         Ok(Upload { to, hasher: Hasher::new(), bytes: 0, limit: self.max_upload, _place: place })
     }
 
@@ -207,22 +207,37 @@ impl Intake {
             other => other?,
         }
         let header = self.check(&written.path.0).await?;
-        let new = || NewPhoto {
-            user_id: incoming.user_id.clone(),
+        let new = NewPhoto {
+            user_id: incoming.user_id,
             sha256,
             bytes: upload.bytes,
             width: header.width,
             height: header.height,
             content_type: header.format,
             source: incoming.source,
-            client: ClientInfo { captured_at: incoming.client.captured_at.or(header.captured_at), ..incoming.client.clone() },
+            client: ClientInfo { captured_at: incoming.client.captured_at.or(header.captured_at), ..incoming.client },
         };
+        // To its end even if the sender hangs up: between its name and its row a blob is nobody's.
+        let this = self.clone();
+        let kept = tokio::spawn(async move { this.keep(new, &written.path.0, incoming.idempotency).await });
+        kept.await.map_err(|e| io::Error::other(e.to_string()))?
+    }
+
+    /// Gives the checked file its name and its row.
+    async fn keep(&self, new: NewPhoto, file: &Path, idempotency: Option<Idempotency>) -> Result<Accepted, IntakeError> {
+        let sha256 = new.sha256;
+        let mut tries = (0..PLACINGS).rev();
         loop {
-            self.place(sha256, &written.path.0).await?;
-            match self.store.add_photo(new(), incoming.idempotency.clone()).await {
+            self.place(sha256, file).await?;
+            match self.store.add_photo(new.clone(), idempotency.clone()).await {
                 // A delete of the same bytes came in between: our own copy takes the place again.
-                Err(StoreError::Io(e)) if e.kind() == io::ErrorKind::NotFound => {}
-                other => return Ok(other.map(|(photo, fresh)| Accepted { photo, fresh })?),
+                Err(StoreError::Io(e)) if e.kind() == io::ErrorKind::NotFound && tries.next().is_some() => {}
+                Ok((photo, fresh)) => return Ok(Accepted { photo, fresh }),
+                Err(e) => {
+                    // Err: the next start sweeps it.
+                    let _stays = self.store.forget_blob(sha256).await;
+                    return Err(e.into());
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use irisd::{
         stage::{Stage, StepMs},
         transition::Outcome,
     },
-    store::{NewJobs, NewPhoto, Options, Store, StoreError},
+    store::{First, NewJobs, NewPhoto, Options, Store, StoreError},
 };
 use sha2::Digest;
 
@@ -138,7 +138,7 @@ fn outcome(n: u64) -> Outcome {
 /// The bucket vouches for all that waits; then the oldest go from the disk.
 async fn upload_and_evict(store: &Store) -> Result<(), StoreError> {
     loop {
-        let rows = store.due_uploads(AT_ONCE as usize, false);
+        let rows = store.due_uploads(AT_ONCE as usize, First::Oldest);
         if rows.is_empty() {
             break;
         }

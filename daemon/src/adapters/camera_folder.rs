@@ -26,6 +26,8 @@ use crate::{
     ports::{CameraError, CameraOpener, Frame, FramePixels, FrameSource},
 };
 
+/// A file that could not be read is looked at again after this long.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 /// Between two looks at the folder: soon enough for a person who waits, and little work for a share.
 const POLL: Duration = Duration::from_millis(250);
 
@@ -132,9 +134,11 @@ impl FolderSource {
         let bytes = match read_unchanged(&self.options.folder.join(name), stamp) {
             Ok(bytes) => bytes?,
             Err(e) => {
-                // Not readable for us: it stays in the folder, and is tried again when it changes.
-                tracing::warn!(error = %e, "a file of the watched folder cannot be read");
-                done(self, false);
+                // A share that hiccups, or not readable for us: it stays in the folder, and is tried again.
+                tracing::warn!(error = %e, "a file of the watched folder cannot be read; it is tried again in a minute");
+                if let Some(k) = self.files.get_mut(name) {
+                    k.since = Instant::now() + READ_AGAIN;
+                }
                 return None;
             }
         };

@@ -15,7 +15,9 @@
 //!   queued) and which id was acknowledged; the table puts the two together.
 //! - A message is queued by the call of `publish`, not by the first poll of its future: futures that wait together are polled in no
 //!   order that one may count on (tokio's budget puts a task's futures back at random places), and messages would leave in that order.
-//! - The event loop's future is never dropped half way: a packet that was taken from the queue, but not yet written, would be lost.
+//! - The event loop's future is never dropped half way, unless its connection goes too: a packet that was taken from the queue, but not
+//!   yet written, would be lost.
+//! - No acknowledgement is waited for without end: a broker that answers pings, and that alone, would hold back every event.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,15 +41,23 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::{Instant, timeout_at},
 };
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use crate::ports::{EventSink, Message, PUBLISHES_AT_ONCE, Qos, SinkError};
 
+#[cfg(test)]
+mod tests;
+
 /// A dead broker is noticed after at most two of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// TCP, TLS and CONNACK together; with the longest pause it stays below the 5 s in which a broker that returns is found.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For a PUBACK or SUBACK; then the connection is given up, and what was not acknowledged is published again, in order, on the next one.
+/// Longer than a broker takes that saves its state to a slow disk, or a line of some kbit/s for all the publishes at once; short enough
+/// that nobody looks at the dashboard of a device that seems to stand still and goes to fetch it.
+const ACK_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// rumqttc's queue: what a caller that was stopped left there, the publishes of the next one, SUBSCRIBE and DISCONNECT find room.
@@ -93,8 +103,8 @@ struct Connection {
     client: AsyncClient,
     /// Queued, in order; rumqttc has not said yet under which id.
     queued: VecDeque<Waiter>,
-    /// Sent with this id, PUBACK outstanding.
-    sent: HashMap<u16, Waiter>,
+    /// Sent with this id, PUBACK outstanding; and when it has to be there.
+    sent: HashMap<u16, (Waiter, Instant)>,
     /// Bytes that the broker takes at most.
     max_packet: usize,
 }
@@ -105,6 +115,8 @@ struct Shared {
     connected: watch::Sender<bool>,
     /// No new connection after this.
     closing: watch::Sender<bool>,
+    /// [`ACK_LIMIT`], but in tests.
+    ack_limit: Duration,
 }
 
 /// The broker. Dropped without [`EventSink::close`], the connection breaks and the broker publishes the will.
@@ -117,10 +129,14 @@ pub struct MqttSink {
 impl MqttSink {
     /// Starts to connect, and keeps connecting, on the current tokio runtime.
     pub fn start(options: Options) -> Result<Self, BadOptions> {
+        Self::with_ack_limit(options, ACK_LIMIT)
+    }
+
+    fn with_ack_limit(options: Options, ack_limit: Duration) -> Result<Self, BadOptions> {
         let prepared = prepare(&options)?;
         let (tx, rx) = mpsc::channel(INCOMING);
-        let shared =
-            Arc::new(Shared { connection: Mutex::new(None), connected: watch::channel(false).0, closing: watch::channel(false).0 });
+        let (connected, closing) = (watch::channel(false).0, watch::channel(false).0);
+        let shared = Arc::new(Shared { connection: Mutex::new(None), connected, closing, ack_limit });
         let task = tokio::spawn(keep_connected(shared.clone(), prepared, options.subscriptions, tx));
         Ok(Self { shared, incoming: Mutex::new(Some(rx)), task })
     }
@@ -202,7 +218,7 @@ impl Shared {
             if id == 0 {
                 let _ = waiter.send(Ok(()));
             } else {
-                connection.sent.insert(id, waiter);
+                connection.sent.insert(id, (waiter, Instant::now() + self.ack_limit));
             }
         }
     }
@@ -213,16 +229,21 @@ impl Shared {
             PubAckReason::Success | PubAckReason::NoMatchingSubscribers => Ok(()),
             reason => Err(SinkError(format!("the broker refuses the message: {reason:?}"))),
         };
-        if let Some(waiter) = waiter {
+        if let Some((waiter, _)) = waiter {
             let _ = waiter.send(verdict);
         }
+    }
+
+    /// When the first PUBACK is late. What is queued and does not leave waits for one of these, too.
+    fn ack_due(&self) -> Option<Instant> {
+        self.lock().as_ref()?.sent.values().map(|(_, due)| *due).min()
     }
 
     /// Everything that waits on this connection fails.
     fn broken(&self, why: &str) {
         self.connected.send_if_modified(|up| std::mem::replace(up, false));
         if let Some(connection) = self.lock().take() {
-            for waiter in connection.queued.into_iter().chain(connection.sent.into_values()) {
+            for waiter in connection.queued.into_iter().chain(connection.sent.into_values().map(|(waiter, _)| waiter)) {
                 let _ = waiter.send(Err(away(why)));
             }
         }
@@ -273,8 +294,15 @@ pub async fn probe(options: &Options) -> Result<(), String> {
 async fn one_connection(shared: &Shared, options: &MqttOptions, subscriptions: &[String], incoming: &mpsc::Sender<Message>) -> String {
     let (client, mut events) = AsyncClient::new(options.clone(), QUEUE);
     let mut client = Some(client);
+    let mut subscribed_by = None;
     loop {
-        match next_event(&mut events).await {
+        let event = match subscribed_by.into_iter().chain(shared.ack_due()).min() {
+            Some(due) => {
+                timeout_at(due, next_event(&mut events)).await.unwrap_or_else(|_| Err("an acknowledgement does not come".to_owned()))
+            }
+            None => next_event(&mut events).await,
+        };
+        match event {
             Err(why) => return why,
             Ok(Event::Incoming(Incoming::ConnAck(ack))) => {
                 let Some(client) = client.take() else { return "two CONNACKs".to_owned() };
@@ -286,9 +314,12 @@ async fn one_connection(shared: &Shared, options: &MqttOptions, subscriptions: &
                 *shared.lock() = Some(Connection { client, queued: VecDeque::new(), sent: HashMap::new(), max_packet });
                 if subscriptions.is_empty() {
                     up(shared);
+                } else {
+                    subscribed_by = Some(Instant::now() + shared.ack_limit);
                 }
             }
             Ok(Event::Incoming(Incoming::SubAck(ack))) => {
+                subscribed_by = None;
                 // A broker whose rules forbid a subscription still takes our messages.
                 if ack.return_codes.iter().any(|code| !matches!(code, SubscribeReasonCode::Success(_))) {
                     tracing::warn!("the broker refuses a subscription; commands and greetings may not arrive");
@@ -410,21 +441,4 @@ fn tls_config(options: &Options) -> Result<ClientConfig, BadOptions> {
     let chain = chain.map_err(|e| bad("client certificate", e.to_string()))?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| bad("client key", e.to_string()))?;
     builder.with_client_auth_cert(chain, key).map_err(|e| bad("client certificate", e.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broker_address_is_taken_apart_and_one_with_a_password_is_refused_without_showing_it() {
-        assert_eq!(split_url("mqtt://broker"), Some((false, "broker", 1883)));
-        assert_eq!(split_url("mqtts://broker.lan:8884/"), Some((true, "broker.lan", 8884)));
-        assert_eq!(split_url("mqtt://[::1]:1883"), Some((false, "[::1]", 1883)));
-        assert_eq!(split_url("mqtts://[::1]"), Some((true, "[::1]", 8883)));
-        for bad in ["", "broker:1883", "http://broker", "mqtt://", "mqtt://broker:x", "mqtt://u:secret@broker", "mqtt://::1:1883"] {
-            assert_eq!(split_url(bad), None, "{bad}");
-        }
-        assert!(!BadOptions::Url(without_user("mqtt://u:secret@broker")).to_string().contains("secret"));
-    }
 }

@@ -23,12 +23,13 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// Start or stop takes longer than the unit allows: `us` microseconds more from now (a store that is being rebuilt).
-pub fn extend_timeout(us: u32) {
-    tell(&[NotifyState::ExtendTimeoutUsec(us)]);
+/// The start takes longer than the unit allows: so much more from now (a store that is being rebuilt). Not for a daemon that is up: systemd
+/// puts off the watchdog by as much.
+pub fn extend_timeout(by: Duration) {
+    tell(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
 }
 
-/// How often [`watchdog_ping`] must come at the latest (`WatchdogSec=`); None: no watchdog for this process. Ping at half of it.
+/// How often [`watchdog_ping`] must come at the latest (`WatchdogSec=`); None: no watchdog for this process. Ping at half of it or sooner.
 pub fn watchdog_interval() -> Option<Duration> {
     let mut us = 0;
     (sd_notify::watchdog_enabled(false, &mut us) && us > 0).then(|| Duration::from_micros(us))
@@ -57,7 +58,7 @@ mod tests {
         super::ready();
         super::status("two\nlines");
         super::watchdog_ping();
-        super::extend_timeout(5_000_000);
+        super::extend_timeout(std::time::Duration::from_secs(5));
         super::stopping();
     }
 

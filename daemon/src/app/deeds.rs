@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::{
     camera::{Cameras, CaptureError, OnPhoto},
     domain::{
-        fault::{Code, Fault},
         ids::{JobId, PhotoId},
         job::{Lane, Merge},
         photo::{ClientInfo, Photo},
     },
+    http::error::ApiError,
     intake::IntakeError,
     outbox::command::{Command, CommandResult, Handler},
     store::{NewJobs, Store, StoreError},
@@ -42,11 +42,15 @@ pub fn commands(store: Store, cameras: Cameras) -> Handler {
 
 async fn capture(store: &Store, cameras: &Cameras, camera: Option<&str>, wanted: bool, lane: Lane) -> CommandResult {
     if wanted && let Err(e) = store.room_for(1) {
-        return failed(store_code(&e), &e);
+        return failed(e);
     }
     let taken = match cameras.capture(camera, None, ClientInfo::default()).await {
         Ok(taken) => taken,
-        Err(e) => return CommandResult::Failed { code: capture_code(&e), message: capture_words(&e) },
+        Err(CaptureError::Intake(IntakeError::Refused(fault))) => {
+            let message = format!("{} {}", fault.message, fault.suggestion); // a refused photo has words for people
+            return CommandResult::Failed { code: fault.code.name(), message };
+        }
+        Err(e) => return failed(e),
     };
     let photo_id = Some(taken.photo.id);
     if !wanted {
@@ -54,19 +58,19 @@ async fn capture(store: &Store, cameras: &Cameras, camera: Option<&str>, wanted:
     }
     match submit(store, &taken.photo, taken.merge(), lane).await {
         Ok(job) => CommandResult::Done { photo_id, job_id: Some(job) },
-        Err(e) => failed(store_code(&e), &e),
+        Err(e) => failed(e),
     }
 }
 
 async fn submit_known(store: &Store, id: PhotoId, lane: Lane) -> CommandResult {
     let photo = match store.photo(id) {
         Ok(Some(photo)) => photo,
-        Ok(None) => return failed("not_found", &StoreError::NotFound("photo")),
-        Err(e) => return failed(store_code(&e), &e),
+        Ok(None) => return failed(StoreError::NotFound("photo")),
+        Err(e) => return failed(e),
     };
     match submit(store, &photo, None, lane).await {
         Ok(job) => CommandResult::Done { photo_id: Some(id), job_id: Some(job) },
-        Err(e) => failed(store_code(&e), &e),
+        Err(e) => failed(e),
     }
 }
 
@@ -77,36 +81,27 @@ async fn submit(store: &Store, photo: &Photo, merge: Option<Merge>, lane: Lane) 
     jobs.first().map(|j| j.id).ok_or(StoreError::NotFound("job"))
 }
 
-fn failed(code: &str, why: &dyn std::fmt::Display) -> CommandResult {
-    CommandResult::Failed { code: code.to_owned(), message: why.to_string() }
+/// The code is the one that HTTP gives, from its own table: programs that speak both know one list.
+fn failed(why: impl std::fmt::Display + Into<ApiError>) -> CommandResult {
+    let message = why.to_string();
+    CommandResult::Failed { code: why.into().code(), message }
 }
 
-/// A refused photo has words for people.
-fn capture_words(e: &CaptureError) -> String {
-    match e {
-        CaptureError::Intake(IntakeError::Refused(fault)) => format!("{} {}", fault.message, fault.suggestion),
-        other => other.to_string(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn capture_code(e: &CaptureError) -> String {
-    match e {
-        CaptureError::NoCamera | CaptureError::Unknown(_) => "not_found".into(),
-        CaptureError::Busy => "busy".into(),
-        CaptureError::Camera(e) => Fault::new(Code::CameraUnavailable, e.to_string()).code.name(),
-        CaptureError::Intake(IntakeError::Refused(fault)) => fault.code.name(),
-        CaptureError::Intake(IntakeError::Store(e)) => store_code(e).into(),
-        CaptureError::Intake(_) => "internal".into(),
-    }
-}
-
-fn store_code(e: &StoreError) -> &'static str {
-    match e {
-        StoreError::NotFound(_) => "not_found",
-        StoreError::QueueFull { .. } => "queue_full",
-        StoreError::DiskReserve { .. } | StoreError::OverCap { .. } => "disk_full",
-        StoreError::OriginalEvicted => "original_evicted",
-        StoreError::Closed => "shutting_down",
-        _ => "internal",
+    #[test]
+    fn a_refusal_has_the_code_that_http_gives() {
+        let code = |result| match result {
+            CommandResult::Failed { code, .. } => code,
+            done @ CommandResult::Done { .. } => panic!("{done:?}"),
+        };
+        assert_eq!(code(failed(StoreError::DiskReserve { free: 1, reserve: 2 })), "disk_reserve");
+        assert_eq!(code(failed(StoreError::QueueFull { pending: 3, limit: 3 })), "queue_full");
+        assert_eq!(code(failed(CaptureError::Busy)), "busy");
+        assert_eq!(code(failed(CaptureError::Intake(IntakeError::Busy))), "busy");
+        assert_eq!(code(failed(CaptureError::NoCamera)), "not_found");
+        assert_eq!(code(crate::outbox::command::busy()), "busy");
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon says about itself, gathered in one place: `/device`, MQTT `info` and `health`, readiness, alerts, figures, watchdog.
+//! What the daemon says about itself, gathered in one place: `/device`, MQTT `info` and `health`, readiness, alerts, figures.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,8 +31,6 @@ const DISK_FULL: &str = "disk_full";
 pub const ALERTS: &[&str] =
     &[STORE_REBUILT, JOURNAL_DAMAGED, DISK_LOW, DISK_CAP, DISK_FULL, alerts::S3_DENIED, alerts::S3_UNREACHABLE, alerts::STRIP_FAILED];
 
-/// A loop that says nothing for this long stands still; systemd then starts the daemon again.
-pub const LONGEST_SILENCE: Duration = Duration::from_secs(30);
 /// How often gauges, alerts and told facts are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// The age of an engine in the making is told in steps, s: each change is a message.
@@ -155,7 +153,6 @@ pub async fn keep_house(house: Arc<House>) {
     let mut look = tokio::time::interval(LOOK);
     let mut tidy = tokio::time::interval(TIDY);
     let mut building = false;
-    let mut watchdog = tokio::time::interval(systemd::watchdog_interval().map_or(TIDY, |limit| limit / 3));
     loop {
         tokio::select! {
             _ = look.tick() => {
@@ -170,14 +167,6 @@ pub async fn keep_house(house: Arc<House>) {
                     tracing::warn!(error = %e, "old events and keys stay a while longer");
                 }
             }
-            _ = watchdog.tick() => {
-                let now = house.clock.mono();
-                if house.beats.alive(now) {
-                    systemd::watchdog_ping();
-                } else {
-                    tracing::error!(silent = ?house.beats.silent(now), "a loop stands still; the watchdog is not fed");
-                }
-            }
             event = events.recv() => match event {
                 Ok(event) => count(&house, &event),
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -187,11 +176,12 @@ pub async fn keep_house(house: Arc<House>) {
     }
 }
 
-/// Minutes in which the GPU is busy with an engine: said, and more time asked for. Gives whether one is in the making; `was`: a look before.
+/// Minutes in which the GPU is busy with an engine: said. Gives whether one is in the making; `was`: a look before.
+///
+/// No time is asked for: the daemon is up, and EXTEND_TIMEOUT_USEC would put off the watchdog, whether or not anything gets on.
 fn tell_systemd_of_engines(status: &[ModelStatus], was: bool) -> bool {
     let building: Vec<String> = status.iter().filter_map(|m| Some(format!("{} for {} s", m.name, m.building_s?))).collect();
     if !building.is_empty() {
-        systemd::extend_timeout(u32::try_from((10 * LOOK).as_micros()).unwrap_or(u32::MAX));
         systemd::status(&format!("building the engine of {}; another provider serves photos meanwhile", building.join(", ")));
     } else if was {
         systemd::status("engines are built");

@@ -34,7 +34,9 @@ use crate::{
 mod deeds;
 mod endpoint;
 mod facts;
+mod opening;
 pub mod parts;
+mod watchdog;
 
 /// For all the parts that end after the worker together; they end side by side. HTTP gives its connections 10 s.
 const LAST_TASKS: Duration = Duration::from_secs(11);
@@ -76,19 +78,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let mut worker = spawn_worker(&house);
     let deliveries = spawn_outbox(&house, bucket.clone(), &cameras)?;
-    let housekeeping = tokio::spawn(facts::keep_house(Arc::clone(&house)));
+    let mut housekeeping = tokio::spawn(facts::keep_house(Arc::clone(&house)));
     let router = http::router(Api::new(api_parts(&house, signer, tokens, bucket, cameras.clone())));
     // While the worker drains, reads are still answered; writes get 503 and a word.
     let mut emptied = house.emptied.subscribe();
-    let serve = tokio::spawn(http::serve::serve(listener, tls, router, async move {
+    let drained = async move {
         let _gone = emptied.wait_for(|emptied| *emptied).await;
-    }));
+    };
+    // The accept loop polls this at each of its turns.
+    let drained = watchdog::turning(drained, watchdog::TURN, beat(&house, "HTTP"));
+    let mut serve = tokio::spawn(http::serve::serve(listener, tls, router, drained));
+    watch(&house);
     // Before anybody is told that we are here: who reads the line may end us at once.
     let mut signals = Signals::listen().context("signals")?;
     announce(&house);
     house.engine.warm_up(facts::wanted_models(&house.config, &house.engine), facts::wanted_on_a_gpu(&house.config, &house.engine));
 
-    let why = wait_for_the_end(&house, &mut signals, &mut worker).await;
+    let why = wait_for_the_end(signals.next(), house.store.damaged(), &mut worker, &mut serve, &mut housekeeping).await;
     systemd::stopping();
     house.store.expect_the_end();
     house.draining.send_replace(true);
@@ -97,7 +103,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // Without a store no job can end: waiting would only keep the next process, which mends it, from starting.
     let (drain, last_tasks) = match why {
         Why::Damaged => (Duration::ZERO, Duration::from_secs(1)),
-        Why::Asked | Why::Stuck => (2 * parts::DRAIN + Duration::from_secs(1), LAST_TASKS),
+        Why::Asked | Why::Stuck | Why::Lost(_) => (2 * parts::DRAIN + Duration::from_secs(1), LAST_TASKS),
     };
     if !worker.is_finished() {
         ended("the worker", worker, Instant::now() + drain).await;
@@ -107,7 +113,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     for (name, task) in deliveries {
         ended(name, task, last).await;
     }
-    ended("HTTP", serve, last).await;
+    if !serve.is_finished() {
+        ended("HTTP", serve, last).await;
+    }
     ended("the cameras", stop_cameras, last).await;
     housekeeping.abort();
     house.store.close().await;
@@ -117,6 +125,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Why::Asked => Ok(()),
         Why::Damaged => anyhow::bail!("the index of the store is damaged; it is rebuilt from the journal at the next start"),
         Why::Stuck => anyhow::bail!("too many jobs are stuck inside a step; a new process goes on with the others"),
+        Why::Lost(part) => anyhow::bail!("{part} ended by itself; a new process has it again"),
     }
 }
 
@@ -126,13 +135,16 @@ enum Why {
     Damaged,
     /// The worker gave up.
     Stuck,
+    /// A part that the daemon is nothing without is gone: it panicked.
+    Lost(&'static str),
 }
 
 async fn open(config: Config) -> anyhow::Result<House> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let options = parts::store_options(&config, Arc::clone(&clock));
     let state = config.paths.state.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Store::open(options)).await.context("opening the store")?;
+    let opening = tokio::task::spawn_blocking(move || Store::open(options));
+    let opened = opening::patiently(opening, opening::ASK, opening::LONGEST, still_opening).await.context("opening the store")?;
     let (store, report) = opened.map_err(|e| anyhow::anyhow!("the state folder {state} cannot be used: {e}"))?;
     let intake = Intake::new(store.clone(), config.http.max_upload.0, config.http.max_pixels);
     let engine = parts::building_engine(&config)?;
@@ -151,6 +163,11 @@ async fn open(config: Config) -> anyhow::Result<House> {
     };
     tell_report(&house, &report);
     Ok(house)
+}
+
+fn still_opening(so_far: Duration) {
+    systemd::extend_timeout(opening::ASKED_FOR);
+    tracing::info!(seconds = so_far.as_secs(), "the store is being opened; a large one that is rebuilt takes minutes");
 }
 
 fn tell_report(house: &House, report: &OpenReport) {
@@ -177,20 +194,32 @@ fn cameras(house: &House) -> anyhow::Result<Cameras> {
     Ok(Cameras::start(setups, house.intake.clone(), deeds::watched_photo(house.store.clone())))
 }
 
+/// A part's sign of life, to be called wherever it gets on.
+fn beat(house: &House, part: &'static str) -> impl Fn() + Send + use<> {
+    let beat = house.beats.register(part, watchdog::LONGEST_SILENCE, house.clock.mono());
+    let clock = Arc::clone(&house.clock);
+    move || beat.touch(clock.mono())
+}
+
+/// From here on systemd hears that all get on. Once all have their beats: what has none is not looked at.
+fn watch(house: &House) {
+    tokio::spawn(watchdog::ask_committer(house.store.clone(), watchdog::TURN, beat(house, "committer")));
+    let every = systemd::watchdog_interval().map_or(watchdog::UNWATCHED, |limit| limit / 3);
+    tokio::spawn(watchdog::feed(house.beats.clone(), Arc::clone(&house.clock), every, systemd::watchdog_ping));
+}
+
 fn spawn_worker(house: &Arc<House>) -> JoinHandle<worker::End> {
     let c = &house.config.queue;
     let memory = parts::memory(c);
     let options = worker::Options { ageing: c.ageing.0, job_timeout: c.job_timeout.0, drain: parts::DRAIN, memory };
     let pipeline = Arc::new(parts::pipeline(&house.config, house.engine.clone(), Arc::clone(&house.clock)));
-    let beat = house.beats.register("worker", facts::LONGEST_SILENCE, house.clock.mono());
-    let clock = Arc::clone(&house.clock);
     tokio::spawn(worker::run(
         house.store.clone(),
         pipeline,
         house.live.clone(),
         Arc::clone(&house.clock),
         options,
-        move || beat.touch(clock.mono()),
+        beat(house, "worker"),
         house.draining.subscribe(),
     ))
 }
@@ -274,14 +303,23 @@ fn announce(house: &House) {
     tracing::info!(url, version = env!("CARGO_PKG_VERSION"), "listening");
 }
 
-/// Until a signal comes, or the store or the worker cannot go on.
-async fn wait_for_the_end(house: &House, signals: &mut Signals, worker: &mut JoinHandle<worker::End>) -> Why {
-    let mut damaged = house.store.damaged();
-    tokio::select! {
-        () = signals.next() => Why::Asked,
-        _ = damaged.wait_for(|d| *d) => Why::Damaged,
-        _ = worker => Why::Stuck,
-    }
+/// Until the end is asked for, or a part cannot go on.
+async fn wait_for_the_end(
+    asked: impl Future<Output = ()>,
+    mut damaged: watch::Receiver<bool>,
+    worker: &mut JoinHandle<worker::End>,
+    serve: &mut JoinHandle<()>,
+    housekeeping: &mut JoinHandle<()>,
+) -> Why {
+    let (part, ended) = tokio::select! {
+        () = asked => return Why::Asked,
+        _ = damaged.wait_for(|d| *d) => return Why::Damaged,
+        _ = worker => return Why::Stuck,
+        ended = serve => ("HTTP", ended),
+        ended = housekeeping => ("the housekeeping", ended),
+    };
+    tracing::error!(part, error = ?ended.err(), "ended by itself; the daemon ends, to be started again");
+    Why::Lost(part)
 }
 
 /// What asks the daemon to end: SIGTERM, SIGINT, and SIGHUP of a terminal that was closed (unless nohup(1) had it ignored).
@@ -320,5 +358,27 @@ async fn ended<T>(name: &str, task: JoinHandle<T>, until: Instant) {
         Ok(Ok(_)) => {}
         Ok(Err(e)) => tracing::error!(part = name, error = %e, "did not end well"),
         Err(_) => tracing::warn!(part = name, "did not end in time; going on without it"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn idle<T: Send + 'static>() -> JoinHandle<T> {
+        tokio::spawn(std::future::pending())
+    }
+
+    #[test]
+    fn a_part_that_panics_ends_the_daemon_and_a_signal_ends_it_well() {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(async {
+            let (damaged, _) = watch::channel(false);
+            let mut panicked = tokio::spawn(async { panic!("as a bug would") });
+            let never = std::future::pending();
+            let why = wait_for_the_end(never, damaged.subscribe(), &mut idle(), &mut panicked, &mut idle()).await;
+            assert!(matches!(why, Why::Lost("HTTP")));
+            let why = wait_for_the_end(async {}, damaged.subscribe(), &mut idle(), &mut idle(), &mut idle()).await;
+            assert!(matches!(why, Why::Asked));
+        });
     }
 }

@@ -152,6 +152,12 @@ impl Shared {
         state.clone_into(&mut status.state);
         status.reason = reason;
     }
+
+    /// Why the camera is not there.
+    fn gone(&self) -> Option<String> {
+        let status = self.status.lock().expect("no panic while it is held");
+        (status.state == "gone").then(|| status.reason.clone().unwrap_or_default())
+    }
 }
 
 enum Command {
@@ -252,10 +258,18 @@ impl Cameras {
     /// The newest preview picture (JPEG, at most [`pixels::PREVIEW_WIDTH`] px wide); it moves only while somebody holds a receiver.
     pub fn preview(&self, name: &str) -> Result<watch::Receiver<Option<Arc<Vec<u8>>>>, CaptureError> {
         let camera = self.camera(Some(name))?;
+        if let Some(why) = camera.shared.gone() {
+            return Err(CameraError::Gone(why).into());
+        }
         let receiver = camera.shared.preview.subscribe();
         // A full queue wakes the thread as well.
         let _ = camera.commands.try_send(Command::Wake);
         Ok(receiver)
+    }
+
+    /// Whether a camera that was there has gone.
+    pub fn is_gone(&self, name: &str) -> bool {
+        self.camera(Some(name)).is_ok_and(|camera| camera.shared.gone().is_some())
     }
 
     /// Ends the threads and waits for them: at most one frame's time-out. Blocking; dropping the last clone does the same.

@@ -18,6 +18,10 @@ const MOST_BLOCKING: usize = 16;
 /// they are first needed grows for hours (docs/decisions/0011).
 const BLOCKING_STAYS: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// At the end of a daemon that failed, for threads that block. One in a camera's driver that hangs never ends, and only a process that is
+/// gone is started again. A clean end waits for none.
+const LAST_BLOCKING: Duration = Duration::from_secs(2);
+
 pub(super) fn run(config: Option<&Path>) -> Ended {
     let config = startable(config).map_err(Stop::Config)?;
     telemetry::log_to_stderr(&config.log.level, &config.log.format);
@@ -31,8 +35,14 @@ pub(super) fn run(config: Option<&Path>) -> Ended {
         .thread_keep_alive(BLOCKING_STAYS)
         .build()?;
     start_blocking_threads(&runtime);
-    runtime.block_on(app::run(config))?;
-    process::leave();
+    let Err(error) = runtime.block_on(app::run(config)) else { process::leave() };
+    abandon(runtime);
+    Err(error.into())
+}
+
+/// Dropped by itself a runtime waits for every thread that blocks.
+fn abandon(runtime: Runtime) {
+    runtime.shutdown_timeout(LAST_BLOCKING);
 }
 
 /// Tokio starts one for a task that finds none idle: here each finds the others waiting at the gate.
@@ -44,4 +54,18 @@ fn start_blocking_threads(runtime: &Runtime) {
         runtime.spawn_blocking(move || drop(gate.lock()));
     }
     drop(closed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_failed_ends_although_a_thread_of_it_hangs() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        runtime.spawn_blocking(|| std::thread::sleep(Duration::from_secs(600)));
+        let begun = std::time::Instant::now();
+        abandon(runtime);
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
 }

@@ -111,9 +111,9 @@ pub(super) fn submit(config: Option<&Path>, arguments: &Arguments) -> Ended {
 }
 
 async fn hand_in(client: &Client, path: &Path, others: &[PathBuf], lane: Option<LaneName>) -> Outcome {
-    for other in others {
-        let failed = |source| ClientError::File { path: other.clone(), source };
-        stored(other).map_err(failed)?;
+    for photo in others.iter().map(PathBuf::as_path).chain([path]) {
+        let failed = |source| ClientError::File { path: photo.to_owned(), source };
+        stored(photo).map_err(failed)?;
     }
     let photo = client.upload(path, None).await?;
     let mut with = Vec::new();

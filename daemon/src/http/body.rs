@@ -42,6 +42,11 @@ const MAX_JSON: usize = 64 << 10;
 #[error("the body came too slowly")]
 pub struct TooSlow;
 
+/// Longer than it may be; says of what.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct TooLong(pub &'static str);
+
 /// A body that must keep coming.
 pub struct Paced {
     inner: Body,
@@ -100,6 +105,9 @@ pub fn broken(error: &(dyn StdError + 'static)) -> ApiError {
     while let Some(e) = at {
         if e.is::<TooSlow>() {
             return ApiError::new(Kind::RequestTimeout, format!("no byte came for {} s, or the whole took too long", STALL.as_secs()));
+        }
+        if let Some(TooLong(what)) = e.downcast_ref() {
+            return ApiError::new(Kind::TooLarge, *what);
         }
         if e.is::<LengthLimitError>() {
             return ApiError::new(Kind::TooLarge, format!("the limit for this body is {MAX_JSON} bytes"));

@@ -1,6 +1,6 @@
 //! `/capture` and `/cameras`.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -90,18 +90,19 @@ async fn take(api: Arc<Api>, caller: Caller, wanted: Wanted) -> ApiResult<Left> 
         api.store.room_for(1)?;
     }
     let taken = api.cameras.capture(wanted.camera.as_deref(), Some(caller.user.clone()), wanted.client.clone()).await?;
-    let (photo, others) = (taken.photo.id, taken.others.iter().map(|p| p.id).collect());
+    let (photo, others): (_, Vec<PhotoId>) = (taken.photo.id, taken.others.iter().map(|p| p.id).collect());
     let mut job = None;
     if wanted.submit {
         let (merge, user_id) = (taken.merge(), taken.photo.user_id);
         let new = NewJobs { user_id, photo_ids: vec![photo], merge, lane: wanted.lane, client: wanted.client, reprocess_of: None };
-        job = api.store.submit(new, None).await?.first().map(|j| j.id);
+        // With the job its key's answer is stored: a second try must not make a second one.
+        let kept = others.clone();
+        let answer = move |jobs: Vec<JobId>| Answer::Capture { photo, job: jobs.first().copied(), others: kept };
+        job = api.store.submit_as(new, wanted.idempotency, answer).await?.first().map(|j| j.id);
+    } else if let Some(i) = wanted.idempotency {
+        api.store.remember(i, Answer::Capture { photo, job: None, others: others.clone() }).await?;
     }
-    let left = Left { photo, others, job };
-    if let Some(i) = wanted.idempotency {
-        api.store.remember(i, Answer::Capture { photo, job, others: left.others.clone() }).await?;
-    }
-    Ok(left)
+    Ok(Left { photo, others, job })
 }
 
 /// As they are now: a replay may come after somebody deleted one of the others.
@@ -123,20 +124,26 @@ pub async fn cameras(State(api): State<Arc<Api>>, _: Caller) -> Json<Value> {
     Json(json!({ "total": items.len(), "items": items }))
 }
 
+/// Without a picture for this long, a preview looks whether there is a camera, and whether its caller may still look.
+const PREVIEW_SILENCE: Duration = Duration::from_secs(5);
+/// So many silences in a row end it: a caller that is gone is noticed by writing to it alone.
+const PREVIEW_SILENCES: u32 = 6;
+
 /// Motion JPEG: one part a picture, until the caller leaves or the daemon stops. A slow caller misses pictures, never delays them.
 pub async fn preview(State(api): State<Arc<Api>>, caller: Caller, Path(name): Path<String>) -> ApiResult<Response> {
     let permit = api.streams.clone().try_acquire_owned().map_err(|_| ApiError::new(Kind::Busy, "too many streams are open"))?;
     let mut pictures = api.cameras.preview(&name)?;
     pictures.mark_changed(); // the newest one is shown at once
     let draining = api.draining.clone();
-    let watcher = (api, caller, permit);
+    let watcher = (api, caller, name, permit);
     let parts = stream::unfold((pictures, draining, watcher), |(mut pictures, mut draining, watcher)| async move {
-        loop {
+        for _ in 0..PREVIEW_SILENCES {
+            let (api, caller, name, _) = &watcher;
             tokio::select! {
                 changed = pictures.changed() => changed.ok()?,
+                () = tokio::time::sleep(PREVIEW_SILENCE) => if api.cameras.is_gone(name) { return None },
                 _ = draining.wait_for(|d| *d) => return None,
             }
-            let (api, caller, _) = &watcher;
             // The token may have been revoked since.
             if !api.door.still_admits(caller) {
                 return None;
@@ -146,6 +153,7 @@ pub async fn preview(State(api): State<Arc<Api>>, caller: Caller, Path(name): Pa
                 return Some((Ok::<_, Infallible>(part(&jpeg)), (pictures, draining, watcher)));
             }
         }
+        None
     });
     Ok(([(header::CONTENT_TYPE, "multipart/x-mixed-replace; boundary=frame")], Body::from_stream(parts)).into_response())
 }

@@ -178,6 +178,11 @@ impl ApiError {
         self.kind
     }
 
+    /// As clients read it: a photo's fault has its own.
+    pub fn code(&self) -> String {
+        self.fault.as_ref().map_or_else(|| self.kind.code().to_owned(), |f| f.code.name())
+    }
+
     fn status(&self) -> StatusCode {
         match self.fault.as_ref().map(|f| f.code) {
             Some(Code::TooManyPixels) => Kind::TooLarge.status(),

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -101,8 +101,14 @@ async fn as_problem(response: Response) -> Response {
     if !(plain && response.status().is_client_error()) {
         return response;
     }
+    let kind = if response.status() == StatusCode::METHOD_NOT_ALLOWED { Kind::MethodNotAllowed } else { Kind::BadRequest };
+    let allow = response.headers().get(header::ALLOW).cloned();
     let words = axum::body::to_bytes(response.into_body(), MAX_WORDS).await.unwrap_or_default();
-    ApiError::new(Kind::BadRequest, String::from_utf8_lossy(&words)).into_response()
+    let mut problem = ApiError::new(kind, String::from_utf8_lossy(&words)).into_response();
+    if let Some(allow) = allow {
+        problem.headers_mut().insert(header::ALLOW, allow);
+    }
+    problem
 }
 
 /// The allowed foreign origin that sends this request, if one does.
@@ -111,6 +117,8 @@ fn check_site(sites: &Sites, request: &Request) -> ApiResult<Option<String>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => host.to_str().unwrap_or_default().to_ascii_lowercase(),
+        // HTTP/1.0 knows no Host: a load balancer's probe. No browser speaks it, so no foreign page can.
+        (None, _) if request.version() == Version::HTTP_10 => return sites.check_origin(request.headers(), ""),
         _ => return Err(ApiError::new(Kind::BadRequest, "a request needs one Host header")),
     };
     sites.check_host(&host)?;

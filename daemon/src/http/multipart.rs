@@ -2,11 +2,21 @@
 //!
 //! Raw: the body is the photo, `client_ref`, `eye` and `captured_at` are query parameters. Multipart: field `file`, and the others as fields.
 
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
 use axum::{
-    body::Body,
+    body::{Body, Bytes},
     extract::{FromRequest, Multipart, Request},
 };
 use futures_util::StreamExt;
+use hyper::body::{Body as HttpBody, Frame};
 use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::Digest;
@@ -27,6 +37,9 @@ use crate::{
 
 /// Boundaries, part headers and the small fields beside the photo.
 const MULTIPART_EXTRA: u64 = 64 << 10;
+
+/// Bytes that may come without a field's beginning or a piece of one: a part's headers, and what hyper reads in one go (under 512 KiB).
+const MOST_UNREAD: u64 = 1 << 20;
 
 /// Bytes of one small field: a `client_ref` of 128 characters of four bytes each, twice.
 const MAX_FIELD: usize = 1024;
@@ -111,9 +124,13 @@ async fn raw(api: &Api, declared: Option<u64>, query: Fields, body: Body, hash: 
 }
 
 async fn multipart(api: &Api, declared: Option<u64>, mut fields: Fields, request: Request, hash: bool) -> ApiResult<Received> {
+    let unread = Arc::<AtomicU64>::default();
+    let request =
+        request.map(|body| Body::new(Sips { body, left: api.max_upload + MULTIPART_EXTRA, unread: unread.clone(), swallows: false }));
     let mut parts = Multipart::from_request(request, &()).await.map_err(|e| ApiError::new(Kind::BadRequest, e.body_text()))?;
     let mut file: Option<Sink> = None;
     while let Some(mut part) = parts.next_field().await.map_err(bad_part)? {
+        unread.store(0, Ordering::Relaxed);
         let name = part.name().unwrap_or_default().to_owned();
         match name.as_str() {
             "file" if file.is_some() => return Err(invalid("there is more than one field `file`; send one photo a request")),
@@ -122,6 +139,7 @@ async fn multipart(api: &Api, declared: Option<u64>, mut fields: Fields, request
                 let most = declared.map(|bytes| bytes.min(api.max_upload));
                 let mut sink = Sink::new(api.intake.begin(most).await?, hash);
                 while let Some(chunk) = part.chunk().await.map_err(bad_part)? {
+                    unread.store(0, Ordering::Relaxed);
                     sink.write(&chunk).await?;
                 }
                 file = Some(sink);
@@ -150,7 +168,46 @@ async fn multipart(api: &Api, declared: Option<u64>, mut fields: Fields, request
 
 fn bad_part(e: axum::extract::multipart::MultipartError) -> ApiError {
     let cause = body::broken(&e);
-    if cause.kind() == Kind::RequestTimeout { cause } else { ApiError::new(Kind::BadRequest, e.body_text()) }
+    if matches!(cause.kind(), Kind::RequestTimeout | Kind::TooLarge) { cause } else { ApiError::new(Kind::BadRequest, e.body_text()) }
+}
+
+/// A body that the parser of parts drinks in sips. Left to itself it takes all that has come into memory before it looks for a boundary, and
+/// looks through all of it again each time.
+struct Sips {
+    body: Body,
+    /// Bytes that may still come.
+    left: u64,
+    /// Bytes since the parser last gave something out.
+    unread: Arc<AtomicU64>,
+    /// It had a sip, and is to look at it before the next one.
+    swallows: bool,
+}
+
+impl HttpBody for Sips {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if std::mem::take(&mut self.swallows) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
+            _ => return Poll::Ready(frame),
+        };
+        self.swallows = true;
+        let unread = self.unread.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        match self.left.checked_sub(bytes) {
+            None => return Poll::Ready(Some(Err(axum::Error::new(body::TooLong("the body is longer than a photo may be"))))),
+            Some(left) => self.left = left,
+        }
+        if unread > MOST_UNREAD {
+            return Poll::Ready(Some(Err(axum::Error::new(body::TooLong("what stands around the fields is too long")))));
+        }
+        Poll::Ready(frame)
+    }
 }
 
 fn invalid(detail: &str) -> ApiError {

@@ -27,7 +27,7 @@ use crate::{
         job::{Job, Lane, MAX_MERGED, Merge, Misfit},
         photo::{ClientInfo, Eye},
     },
-    store::{Answer, Idempotency, NewJobs},
+    store::{Answer, Idempotency, NewJobs, StoreError},
 };
 
 /// Photos of one batch (contract).
@@ -151,8 +151,14 @@ pub async fn cancel(
 ) -> ApiResult<Json<Value>> {
     let job = find(&api, &caller, &id)?;
     let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
-    let job = api.store.cancel(job.id, idempotency).await?;
-    api.live.stop(job.id);
+    // To its end even if the client hangs up: a job that is cancelled in the store alone would go on to the end of its step.
+    let (deed, id) = (api.clone(), job.id);
+    let cancelled = tokio::spawn(async move {
+        let job = deed.store.cancel(id, idempotency).await?;
+        deed.live.stop(id);
+        Ok::<_, StoreError>(job)
+    });
+    let job = cancelled.await.map_err(ApiError::internal)??;
     Ok(Json(views::job(&api, &base, job).await?))
 }
 

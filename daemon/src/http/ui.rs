@@ -15,6 +15,8 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
+use super::error::{ApiError, Kind};
+
 /// `blob:` and `data:` pictures are left out on purpose: the page makes none.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
@@ -67,7 +69,7 @@ pub fn router() -> Router<()> {
 
 fn serve(name: &str, asked: &HeaderMap) -> Response {
     let Some(file) = FILES.iter().find(|f| f.name == name) else {
-        return StatusCode::NOT_FOUND.into_response();
+        return ApiError::new(Kind::NotFound, "there is nothing at this address").into_response();
     };
     let known = asked.get(header::IF_NONE_MATCH).and_then(|v| v.to_str().ok()).is_some_and(|tags| has_tag(tags, &file.etag));
     let mut answer = if known { StatusCode::NOT_MODIFIED.into_response() } else { file.body.into_response() };

@@ -100,7 +100,7 @@ fn invalid(message: String) -> CommandResult {
 
 /// Too many run already.
 pub fn busy() -> CommandResult {
-    CommandResult::Failed { code: "device_busy".to_owned(), message: "Other commands run; send it again in a moment.".to_owned() }
+    CommandResult::Failed { code: "busy".to_owned(), message: "Other commands run; send it again in a moment.".to_owned() }
 }
 
 #[cfg(test)]

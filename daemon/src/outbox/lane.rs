@@ -19,7 +19,7 @@ use std::time::Duration;
 const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(8);
 /// Longest wait of a single object.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(300);
-/// A refused object steps aside for this long, so that the next trial is another's: the rights may differ by prefix.
+/// A refused object steps aside for this long at least, so that the next trial is another's: the rights may differ by prefix.
 pub const DENIED_BACKOFF: Duration = Duration::from_secs(10);
 /// Failed probes before it is an alert: a line that hiccups is nobody's business.
 const LOUD_AFTER: u32 = 10;
@@ -62,6 +62,11 @@ impl Lane {
             State::Down { until } => Some(until),
             _ => None,
         }
+    }
+
+    /// One object tries: let it be one that was not refused before.
+    pub fn is_trial(&self) -> bool {
+        self.state == State::Trial
     }
 
     pub fn is_down(&self) -> bool {

@@ -8,22 +8,15 @@
 //!
 //! Invariants: events leave in the order of their `seq` and are confirmed in that order, a batch at a time; after a break it goes on with
 //! the first unconfirmed one. A job's retained state is written only from here, and a live step only while its job's last announced event
-//! says that it runs: the last thing that stays is the final state.
+//! says that it runs: the last thing that stays is the final state. Commands run on tasks of their own, and only their results wait for
+//! the broker.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::{
-    StreamExt,
-    future::BoxFuture,
-    stream::{FuturesOrdered, FuturesUnordered},
-};
+use futures_util::{StreamExt, stream::FuturesOrdered};
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use super::{
@@ -45,10 +38,12 @@ use crate::{
     store::Store,
 };
 
+mod states;
+#[cfg(test)]
+mod tests;
+
 /// Events that are read at once; a break sends at most these again.
 const BATCH: usize = 64;
-/// Events of the log that are looked through for states to tell again: what SSE keeps, too.
-const STATES_FROM: u64 = 20_000;
 /// Progress ticks of one job: two a second.
 const TICK: Duration = Duration::from_millis(500);
 /// Pause after the broker refused a message on a connection that stands (its access rules, its quota).
@@ -101,7 +96,8 @@ pub fn spawn_mqtt(
         alerts_told: Vec::new(),
         summaries: Summaries::default(),
         refused: 0,
-        commands: FuturesUnordered::new(),
+        stuck: HashMap::new(),
+        commands: JoinSet::new(),
     };
     tokio::spawn(task.run(shutdown))
 }
@@ -134,7 +130,10 @@ struct Task {
     summaries: Summaries,
     /// Messages that the broker refused on this connection.
     refused: u32,
-    commands: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// States whose clearing the broker refused on this connection, and when it is asked again (monotonic).
+    stuck: HashMap<JobId, Duration>,
+    /// Not polled from here: a capture holds a place in intake, and all who send photos would wait behind it for the broker.
+    commands: JoinSet<Answered>,
 }
 
 /// Why an idle task goes on.
@@ -172,8 +171,13 @@ impl Task {
                 () = tokio::time::sleep(REFUSED) => {}
             }
         }
+        self.commands.abort_all(); // nobody would hear what came of them
         if *connected.borrow() {
-            let _ = tokio::time::timeout(LAST_EVENTS, async { while let Ok(true) = self.send_events().await {} }).await;
+            let last = async {
+                while self.send_events().await? {}
+                self.tell_put_back().await
+            };
+            let _ = tokio::time::timeout(LAST_EVENTS, last).await;
         }
         self.sink.close(self.options.topics.status("stopped"), LAST_WORD).await;
     }
@@ -192,6 +196,7 @@ impl Task {
             let more = self.send_events().await?;
             if !more {
                 self.clear_states().await?;
+                self.tell_put_back().await?;
                 if !std::mem::replace(&mut states_told, true) {
                     self.tell_states_again().await?;
                 }
@@ -215,7 +220,7 @@ impl Task {
         let woke = tokio::select! {
             biased;
             _ = connected.changed() => Woke::Lost,
-            Some(answer) = self.commands.next(), if !self.commands.is_empty() => Woke::Answered(answer),
+            answer = answered(&mut self.commands) => Woke::Answered(answer),
             message = said(&mut self.incoming) => Woke::Said(message),
             tick = ticked(&mut self.sources.live) => Woke::Tick(tick),
             () = std::future::ready(()), if more => Woke::Look,
@@ -233,6 +238,11 @@ impl Task {
     /// A message that may be missing. One that the broker refuses (its access rules may forbid `homeassistant/` to us) is left out;
     /// an event is not: it is offered until it is taken.
     async fn say(&mut self, message: Message) -> Result<(), SinkError> {
+        self.offer(message).await.map(|_taken| ())
+    }
+
+    /// Whether the broker took it.
+    async fn offer(&mut self, message: Message) -> Result<bool, SinkError> {
         let topic = message.topic.clone();
         match self.sink.publish(message).await {
             Err(error) if *self.sink.connected().borrow() => {
@@ -240,14 +250,15 @@ impl Task {
                 if self.refused <= COMPLAINTS {
                     tracing::warn!(%error, topic, "the broker does not take a message; it is left out");
                 }
-                Ok(())
+                Ok(false)
             }
-            outcome => outcome,
+            outcome => outcome.map(|()| true),
         }
     }
 
     async fn birth(&mut self) -> Result<(), SinkError> {
         self.refused = 0;
+        self.stuck.clear();
         self.say(self.options.topics.status("online")).await?;
         self.summaries.forget();
         self.send_summaries().await?;
@@ -260,27 +271,6 @@ impl Task {
         self.send_alerts().await?;
         self.send_discovery().await?;
         Ok(())
-    }
-
-    /// A broker that lost its retained messages (or another one under the same name) learns again the states that should stand: each job's
-    /// last announced event says it. The log's older part is not read for them: those states are on their way out.
-    async fn tell_states_again(&mut self) -> Result<(), SinkError> {
-        let standing = self.store.mqtt_standing();
-        let mut last: BTreeMap<JobId, JobEvent> = BTreeMap::new();
-        let mut at = Seq(self.cursor.0.saturating_sub(STATES_FROM));
-        while !standing.is_empty() && at < self.cursor {
-            let Ok(page) = self.store.events_after(at, BATCH) else { break };
-            let Some(newest) = page.events.last() else { break };
-            at = newest.seq;
-            let of_interest = |e: &JobEvent| e.seq <= self.cursor && e.event != EventKind::Uploaded && standing.contains(&e.job_id);
-            last.extend(page.events.into_iter().filter(of_interest).map(|e| (e.job_id, e)));
-            tokio::task::yield_now().await;
-        }
-        let live = |e: &JobEvent| self.running.get(&e.job_id).and_then(|r| r.live);
-        let states: Vec<Message> = last.values().map(|e| self.options.topics.job_state(e, live(e))).collect();
-        // One that the broker refuses is left out, as in `say`.
-        let connected = self.sink.connected();
-        publish_all(&*self.sink, states, |_, outcome| if *connected.borrow() { Ok(()) } else { outcome }).await
     }
 
     async fn send_discovery(&mut self) -> Result<(), SinkError> {
@@ -341,17 +331,6 @@ impl Task {
             Ok(())
         })
         .await
-    }
-
-    async fn clear_states(&mut self) -> Result<(), SinkError> {
-        for job in self.store.mqtt_clears() {
-            self.say(self.options.topics.job_cleared(job)).await?;
-            if let Err(error) = self.store.mqtt_cleared(job).await {
-                tracing::warn!(%error, %job, "a cleared state could not be noted; it is cleared again later");
-                break;
-            }
-        }
-        Ok(())
     }
 
     async fn send_alerts(&mut self) -> Result<(), SinkError> {
@@ -418,7 +397,7 @@ impl Task {
         let refused = match request.command {
             Ok(command) if self.commands.len() < COMMANDS => {
                 let (run, id) = (handler(command), request.request_id);
-                self.commands.push(Box::pin(async move { (verb, id, run.await) }));
+                self.commands.spawn(async move { (verb, id, run.await) });
                 return Ok(());
             }
             Ok(_) => command::busy(),
@@ -442,7 +421,6 @@ fn lost() -> SinkError {
     SinkError("the connection broke".to_owned())
 }
 
-/// The next value's arrival; never, once nobody can send one.
 /// Publishes many at once; they leave in the order given, and `answered(n, outcome)` hears of each in that order. Ends with its first error.
 async fn publish_all(
     sink: &dyn EventSink,
@@ -462,6 +440,7 @@ async fn publish_all(
     }
 }
 
+/// The next value's arrival; never, once nobody can send one.
 async fn altered<T>(watched: &mut watch::Receiver<T>) {
     if watched.changed().await.is_err() {
         std::future::pending().await
@@ -474,6 +453,17 @@ async fn ticked(live: &mut broadcast::Receiver<ProgressTick>) -> ProgressTick {
             Ok(tick) => return tick,
             Err(broadcast::error::RecvError::Lagged(_)) => {} // ticks are worth nothing once they are old
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// The next command that ends; never, while none runs.
+async fn answered(commands: &mut JoinSet<Answered>) -> Answered {
+    loop {
+        match commands.join_next().await {
+            Some(Ok(answer)) => return answer,
+            Some(Err(error)) => tracing::error!(%error, "a command did not end well; nobody is told what came of it"),
+            None => std::future::pending().await,
         }
     }
 }

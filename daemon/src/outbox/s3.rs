@@ -4,7 +4,7 @@
 //! ```text
 //! due row --> upload_started --> (metadata cut out) --> put --ok--> upload_confirmed
 //!                                                        |-- unreachable, probe fails too, or others are down --> upload_released, lane down
-//!                                                        |-- denied                                           --> row aside, lane down, alert
+//!                                                        |-- denied (a put: lane down)                       --> row waits 10 s .. 5 min, alert
 //!                                                        |-- other failure                                    --> row waits 1 s .. 5 min
 //!                                                        +-- the local file is gone, or its bytes are others  --> upload_given_up
 //! ```
@@ -35,7 +35,7 @@ use super::{
 use crate::{
     domain::ids::{Seq, Sha256 as Hash},
     ports::{Clock, ObjectStore, ObjectStoreError, PutObject},
-    store::{Store, StoreError, UploadRow, UploadTask, blobs::incoming_dir},
+    store::{First, Store, StoreError, UploadRow, UploadTask, blobs::incoming_dir},
 };
 
 /// Longest time without a look at the clock: windows open, and clocks jump.
@@ -184,7 +184,12 @@ impl Task {
             return;
         }
         // Rows on their way are due as well: they stay in the store until they are confirmed.
-        let due = self.store.due_uploads(free + self.on_their_way.len(), self.options.newest_first);
+        let first = match self.lane.is_trial() {
+            true => First::LeastTried,
+            false if self.options.newest_first => First::Newest,
+            false => First::Oldest,
+        };
+        let due = self.store.due_uploads(free + self.on_their_way.len(), first);
         for row in due {
             if self.uploads.len() >= self.lane.slots(self.options.parallel) {
                 break;
@@ -263,22 +268,31 @@ impl Task {
                         self.go_down(&why);
                     }
                     // Large bodies to a server that refuses early end as a broken connection; the probe knows better.
-                    Err(ObjectStoreError::Denied(why)) => return self.denied(row, &why).await,
+                    Err(ObjectStoreError::Denied(why)) => return self.denied(row, &why, own).await,
                     _ => return self.store.upload_deferred(row.seq, own).await,
                 }
                 Ok(())
             }
-            ObjectStoreError::Denied(why) => self.denied(row, &why).await,
+            ObjectStoreError::Denied(why) => self.denied(row, &why, own).await,
             ObjectStoreError::Mismatch(_) | ObjectStoreError::Local(_) => self.store.upload_deferred(row.seq, own).await,
         }
     }
 
-    async fn denied(&mut self, row: &UploadRow, why: &str) -> Result<(), StoreError> {
-        self.lane.goes_down(self.clock.mono());
-        let message =
-            format!("The bucket refuses uploads ({why}). Results stay on this device. Check the bucket's name, the keys and their rights.");
+    /// `own`: the object's backoff, which grows. Keys that may put need not be allowed to delete: a refused delete holds up nobody else.
+    async fn denied(&mut self, row: &UploadRow, why: &str, own: Duration) -> Result<(), StoreError> {
+        let message = match row.task {
+            UploadTask::Delete(_) => {
+                format!("The bucket refuses to delete ({why}). What was deleted on this device stays there. Check the keys' rights.")
+            }
+            UploadTask::Put(_) => {
+                self.lane.goes_down(self.clock.mono());
+                format!(
+                    "The bucket refuses uploads ({why}). Results stay on this device. Check the bucket's name, the keys and their rights."
+                )
+            }
+        };
         self.options.alerts.raise(S3_DENIED, message, self.clock.now());
-        self.store.upload_deferred(row.seq, DENIED_BACKOFF).await
+        self.store.upload_deferred(row.seq, own.max(DENIED_BACKOFF)).await
     }
 }
 

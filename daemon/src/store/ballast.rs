@@ -2,7 +2,7 @@
 //! sled opens (it does not on a full disk), and whoever comes to help can work. The reserve (`space.rs`) keeps our own intake far from
 //! here; this is for the disk that something else filled.
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, path::Path};
 
 use super::blobs;
 
@@ -33,21 +33,17 @@ pub fn give_up(state: &Path) -> bool {
     }
 }
 
-/// Puts it there where it is missing and the disk has room for it.
-pub fn take(state: &Path) -> io::Result<()> {
+/// Puts it there where it is missing and the disk has room for it. Without one the store works, and meets a full disk less well.
+pub fn take(state: &Path) {
     let path = path(state);
-    let free = free(state);
-    if path.exists() || free < BYTES + ROOM {
-        return Ok(());
+    if path.exists() || free(state) < BYTES + ROOM {
+        return;
     }
-    let file = File::create(&path)?;
-    let reserved = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BYTES);
-    if let Err(e) = reserved {
-        // A filesystem that cannot set room aside (tmpfs on old kernels, some network ones) has no ballast.
-        blobs::remove(&path)?;
+    let reserve = |file: File| Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BYTES)?);
+    // A filesystem that cannot set room aside (tmpfs on old kernels, some network ones) has no ballast.
+    if let Err(e) = File::create(&path).and_then(reserve).inspect_err(|_| drop(blobs::remove(&path))) {
         tracing::debug!(error = %e, "no ballast");
     }
-    Ok(())
 }
 
 /// Before the index is opened or written to: on a disk this full it would not open, and would not forget the failed write.

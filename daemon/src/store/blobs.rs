@@ -44,9 +44,18 @@ pub fn place(state: &Path, sha256: &Sha256, tmp: &Path) -> io::Result<()> {
         fsync_dir(&state.join("blobs"))?;
     }
     match fs::hard_link(tmp, &target) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-        _ => fsync_dir(folder),
+        // These bytes were just read and hashed; those that lie there may be damaged since.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            let again = tmp.with_extension("again");
+            fs::hard_link(tmp, &again)?;
+            let renamed = fs::rename(&again, &target);
+            // Two names of one file stay as they are (rename(2)).
+            remove(&again)?;
+            renamed?;
+        }
+        linked => linked?,
     }
+    fsync_dir(folder)
 }
 
 /// Removes what is there; a missing one is fine.

@@ -188,7 +188,7 @@ impl Committer {
                 group_pending: effects.pending,
                 now,
             };
-            if !work.run(&mut tx) || (tx.own.is_empty() && tx.effects.remove.is_empty()) {
+            if !work.run(&mut tx) || (tx.own.is_empty() && tx.effects.remove.is_empty() && tx.effects.blobs.is_empty()) {
                 continue;
             }
             if tx.meta != meta {
@@ -308,12 +308,11 @@ impl Tx<'_> {
     }
 
     pub fn get<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        let changed = self.own.get(key).or_else(|| self.group.get(key));
-        Ok(match changed {
-            Some(None) => None,
-            Some(Some(bytes)) => Some(record::decode(bytes)?),
-            None => self.committer.reader.get(key)?.map(|bytes| record::decode(&bytes)).transpose()?,
-        })
+        match self.own.get(key).or_else(|| self.group.get(key)) {
+            Some(None) => Ok(None),
+            Some(Some(bytes)) => Ok(Some(record::decode(bytes)?)),
+            None => self.committer.reader.row(key),
+        }
     }
 
     pub fn put<T: Serialize>(&mut self, key: Vec<u8>, row: &T) -> Result<(), StoreError> {

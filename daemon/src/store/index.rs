@@ -19,6 +19,9 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
 use super::{
     StoreError,
     blocks::{self, META, Row},
@@ -202,9 +205,9 @@ impl Index {
         Ok(())
     }
 
-    /// A reader beside the one who writes; what sled does not have yet it finds in `overlay`.
-    pub fn reader(&self, overlay: Arc<Overlay>) -> Reader {
-        Reader { db: self.db.clone(), overlay }
+    /// A reader beside the one who writes; what sled does not have yet it finds in `overlay`. What cannot be read sets `damaged`.
+    pub fn reader(&self, overlay: Arc<Overlay>, damaged: watch::Sender<bool>) -> Reader {
+        Reader { db: self.db.clone(), overlay, damaged }
     }
 }
 
@@ -213,10 +216,31 @@ impl Index {
 pub struct Reader {
     db: sled::Db,
     overlay: Arc<Overlay>,
+    damaged: watch::Sender<bool>,
 }
 
 impl Reader {
-    pub fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+    pub fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
+        let row = self.get(key).and_then(|bytes| Ok(bytes.map(|bytes| record::decode(&bytes)).transpose()?));
+        self.told(row)
+    }
+
+    /// At most `limit` rows whose key starts with `prefix` and lies at or after `from`, sorted.
+    pub fn rows<T: DeserializeOwned>(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<T>, StoreError> {
+        let rows = self.range(prefix, from, limit);
+        self.told(rows.and_then(|rows| rows.iter().map(|(_, bytes)| Ok(record::decode(bytes)?)).collect()))
+    }
+
+    /// A row that does not read would be missing from every answer for ever: the daemon ends, and the next process makes the index anew.
+    fn told<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(e) = &read {
+            tracing::error!(error = %e, "the index cannot be read");
+            self.damaged.send_replace(true);
+        }
+        read
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
         // The overlay first: a row leaves it only once sled has it.
         match self.overlay.get(key) {
             Some(row) => Ok(row),
@@ -227,8 +251,7 @@ impl Reader {
         }
     }
 
-    /// At most `limit` rows whose key starts with `prefix` and lies at or after `from`, sorted.
-    pub fn range(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, sled::IVec)>, StoreError> {
+    fn range(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, sled::IVec)>, StoreError> {
         let mut newer = self.overlay.range(prefix, from);
         let mut found = Vec::new();
         for row in blocks::range(&self.db, Bound::Included(from), |_, _| Ok(())) {

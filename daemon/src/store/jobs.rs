@@ -26,6 +26,16 @@ use crate::domain::{
 impl Store {
     /// All or none: every photo must be there, and the queue must have room for all.
     pub async fn submit(&self, new: NewJobs, idempotency: Option<Idempotency>) -> Result<Vec<Job>, StoreError> {
+        self.submit_as(new, idempotency, Answer::Jobs).await
+    }
+
+    /// The same, where the key is answered with more than the jobs.
+    pub async fn submit_as(
+        &self,
+        new: NewJobs,
+        idempotency: Option<Idempotency>,
+        answer: impl FnOnce(Vec<JobId>) -> Answer + Send + 'static,
+    ) -> Result<Vec<Job>, StoreError> {
         let ids: Vec<JobId> = new.photo_ids.iter().map(|_| JobId(Uuid::now_v7())).collect();
         self.commit(move |tx| {
             if let Some(answer) = replayed(tx, idempotency.as_ref())? {
@@ -39,7 +49,7 @@ impl Store {
             for (id, photo) in ids.iter().zip(&new.photo_ids) {
                 jobs.push(submit_one(tx, *id, *photo, &new)?);
             }
-            remember(tx, idempotency, Answer::Jobs(ids.clone()))?;
+            remember(tx, idempotency, answer(ids))?;
             Ok(jobs)
         })
         .await

@@ -36,8 +36,8 @@ use self::{
 pub use self::{
     space::{Evicted, is_full},
     types::{
-        Ahead, Answer, Events, Filter, Idempotency, Listed, NewJobs, NewPhoto, OpenReport, Options, Page, QueueCounts, Space, StoreError,
-        UploadCounts, UploadRow, UploadTask, Waiting,
+        Ahead, Answer, Events, Filter, First, Idempotency, Listed, NewJobs, NewPhoto, OpenReport, Options, Page, QueueCounts, Space,
+        StoreError, UploadCounts, UploadRow, UploadTask, Waiting,
     },
 };
 use crate::domain::{
@@ -144,11 +144,7 @@ impl Store {
     }
 
     fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        let row = self.reader.get(key).and_then(|bytes| Ok(bytes.map(|bytes| record::decode(&bytes)).transpose()?));
-        if matches!(row, Err(StoreError::Index(_))) {
-            self.damaged.send_replace(true);
-        }
-        row
+        self.reader.row(key)
     }
 
     pub fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
@@ -281,8 +277,10 @@ impl Store {
         }
     }
 
-    /// Drops what nobody can ask for any more: old events, expired Idempotency-Keys. To be called every few minutes.
+    /// Drops what nobody can ask for any more: old events, expired Idempotency-Keys; puts the ballast back that a full disk took. To be
+    /// called every few minutes.
     pub async fn tidy_up(&self) -> Result<(), StoreError> {
+        ballast::take(&self.options.state);
         self.trim_events().await?;
         let now = self.options.clock.mono();
         let expired: Vec<Vec<u8>> = self.view().idempotency.iter().filter(|(_, due)| **due <= now).map(|(key, _)| key.clone()).collect();

@@ -6,7 +6,7 @@ use super::{
     Store, StoreError,
     commit::Tx,
     rows::{self, Subject, UploadRecord},
-    types::{Events, UploadCounts, UploadRow, UploadTask},
+    types::{Events, First, UploadCounts, UploadRow, UploadTask},
     view::UploadEntry,
 };
 use crate::{
@@ -32,10 +32,7 @@ impl Store {
     pub fn events_after(&self, after: Seq, limit: usize) -> Result<Events, StoreError> {
         let first = self.view().first_event.unwrap_or(Seq(1));
         let gap = after.0 + 1 < first.0;
-        let mut events = Vec::new();
-        for (_, row) in self.reader.range(b'e', &rows::event(Seq(after.0 + 1)), limit)? {
-            events.push(super::record::decode::<JobEvent>(&row)?);
-        }
+        let events: Vec<JobEvent> = self.reader.rows(b'e', &rows::event(Seq(after.0 + 1)), limit)?;
         Ok(Events { events, gap })
     }
 
@@ -77,23 +74,30 @@ impl Store {
         .await
     }
 
-    /// Rows that are due now (their backoff has passed), in the order of their seq; `newest_first` turns it round.
-    pub fn due_uploads(&self, limit: usize, newest_first: bool) -> Vec<UploadRow> {
+    /// Rows that are due now (their backoff has passed).
+    pub fn due_uploads(&self, limit: usize, first: First) -> Vec<UploadRow> {
         let now = self.options.clock.mono();
         let seqs: Vec<Seq> = {
             let view = self.view();
             // A delete must not overtake an upload of the same object that is on its way.
             let overtakes = |u: &UploadEntry| u.subject == Subject::Deleted && view.busy.values().any(|key| *key == u.s3_key);
             let due = view.uploads.iter().filter(|(_, u)| u.due <= now && !u.in_flight && !overtakes(u));
-            let seqs = due.map(|(seq, _)| *seq);
-            if newest_first { seqs.rev().take(limit).collect() } else { seqs.take(limit).collect() }
+            match first {
+                First::Oldest => due.map(|(seq, _)| *seq).take(limit).collect(),
+                First::Newest => due.rev().map(|(seq, _)| *seq).take(limit).collect(),
+                First::LeastTried => {
+                    let mut due: Vec<(u32, Seq)> = due.map(|(seq, u)| (u.attempts, *seq)).collect();
+                    due.sort_unstable();
+                    due.into_iter().map(|(_, seq)| seq).take(limit).collect()
+                }
+            }
         };
         seqs.into_iter().filter_map(|seq| self.upload_row(seq)).collect()
     }
 
     fn upload_row(&self, seq: Seq) -> Option<UploadRow> {
-        let bytes = self.reader.get(&rows::upload(seq)).ok()??;
-        let row: UploadRecord = super::record::decode(&bytes).ok()?;
+        // Err: the daemon is about to end for it.
+        let row: UploadRecord = self.reader.row(&rows::upload(seq)).ok()??;
         let task = match row.file {
             None => UploadTask::Delete(row.s3_key),
             Some(f) => UploadTask::Put(PutObject {

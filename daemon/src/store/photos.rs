@@ -9,7 +9,7 @@ use super::{
     idempotency::{remember, replayed},
     rows::{self, Subject},
     types::{Answer, Idempotency, NewPhoto},
-    uploads::{queue_original, queue_upload, withdraw_uploads},
+    uploads::{original_upload, queue_original, queue_upload, withdraw_uploads},
 };
 use crate::domain::{
     ids::{PhotoId, Sha256, UserId},
@@ -39,6 +39,15 @@ impl Store {
             let answer = if fresh { Answer::Photo(photo.id) } else { Answer::KnownPhoto(photo.id) };
             remember(tx, idempotency, answer)?;
             Ok((photo, fresh))
+        })
+        .await
+    }
+
+    /// Removes the blob unless a row needs it: its photo could not be stored.
+    pub async fn forget_blob(&self, sha256: Sha256) -> Result<(), StoreError> {
+        self.commit(move |tx| {
+            tx.release_blob(sha256);
+            Ok(())
         })
         .await
     }
@@ -106,6 +115,10 @@ fn known_again(tx: &mut Tx<'_>, id: PhotoId, said: ClientInfo) -> Result<Photo, 
     let photo = Photo { on_disk: true, client: before.client.clone().filled_by(said), ..before.clone() };
     if photo != before {
         tx.put(rows::photo(id), &photo)?;
+    }
+    // Its upload was given up while the original was lost.
+    if tx.options().uploads && tx.options().upload_originals && !photo.uploaded {
+        original_upload(tx, &photo)?;
     }
     Ok(photo)
 }

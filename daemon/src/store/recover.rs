@@ -65,12 +65,12 @@ pub fn open(options: Arc<Options>) -> Result<(Committer, OpenReport), StoreError
     blobs::fsync_dir(&state.join("blobs"))?;
     // First of all: what was on its way in is nobody's, and sled does not open on a full disk.
     for path in blobs::entries(&blobs::incoming_dir(&state))? {
-        blobs::remove(&path)?;
+        remove_leftover(&path);
     }
     ballast::give_up_if_full(&state);
     let mut report = OpenReport::default();
     let opened = open_both(&options, &mut report)?;
-    ballast::take(&state)?;
+    ballast::take(&state);
     let committer = assemble(options, opened)?;
     Ok((committer, report))
 }
@@ -215,11 +215,11 @@ fn set_aside(options: &Options, dir: &Path) -> Result<(), StoreError> {
 fn assemble(options: Arc<Options>, opened: Opened) -> Result<Committer, StoreError> {
     let Opened { index, journal, view } = opened;
     let overlay = Arc::<Overlay>::default();
-    let reader = index.reader(Arc::clone(&overlay));
-    let meta = reader.get(rows::META)?.map(|b| record::decode(&b)).transpose()?.unwrap_or_default();
     let (events, _) = broadcast::channel(EVENT_BUFFER);
     let (changed, _) = watch::channel(0);
     let (damaged, _) = watch::channel(false);
+    let reader = index.reader(Arc::clone(&overlay), damaged.clone());
+    let meta = reader.row(rows::META)?.unwrap_or_default();
     let (indexer, indexing) = indexer::spawn(index, Arc::clone(&overlay), damaged.clone(), options.state.clone())?;
     let view = Arc::new(RwLock::new(view));
     Ok(Committer { options, journal, reader, overlay, indexer, indexing, snapshot: None, view, meta, events, changed, damaged })
@@ -267,6 +267,13 @@ pub fn settle(committer: &mut Committer, report: &mut OpenReport) -> Result<(), 
     }
 }
 
+/// What is nobody's and does not go costs its room until the next start, and no more than that.
+fn remove_leftover(path: &Path) {
+    if let Err(e) = blobs::remove(path) {
+        tracing::warn!(path = %path.display(), error = %e, "a leftover cannot be removed; the next start tries again");
+    }
+}
+
 /// Removes files that no row names: results of jobs that did not complete, pictures of photos whose refusal was not stored, blobs of
 /// nobody.
 ///
@@ -278,7 +285,7 @@ pub fn sweep(committer: &Committer) -> io::Result<()> {
     for folder in ["results", "refused"] {
         for path in blobs::entries(&state.join(folder))? {
             if !named.contains(&path) {
-                blobs::remove(&path)?;
+                remove_leftover(&path);
             }
         }
     }
@@ -289,7 +296,7 @@ pub fn sweep(committer: &Committer) -> io::Result<()> {
         for path in blobs::entries(&folder).unwrap_or_default() {
             let sha256 = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
             if sha256.is_some_and(|s| view.blob_users(&s) == 0) {
-                blobs::remove(&path)?;
+                remove_leftover(&path);
             }
         }
     }

@@ -71,7 +71,7 @@ impl Store {
 
     fn may_evict(&self) -> bool {
         let view = self.view();
-        self.options.evict_uploaded && (view.photos.evictable().next().is_some() || view.jobs.evictable().next().is_some())
+        self.options.evict_uploaded && (view.evictable_originals().next().is_some() || view.jobs.evictable().next().is_some())
     }
 
     async fn room(&self, bytes: u64) -> Result<(), StoreError> {
@@ -173,12 +173,12 @@ impl Tx<'_> {
         Ok((originals, results))
     }
 
-    /// By seq, with bytes: more than are evicted at once, since some may turn out to be needed.
+    /// By seq, with bytes. This group of transactions may need some of them: those go with the next.
     fn may_be_evicted(&self) -> Vec<(Seq, Uploaded, u64)> {
         let view = self.view();
-        let photos = view.photos.evictable().map(|(seq, id, bytes)| (seq, Uploaded::Original(id), bytes));
+        let photos = view.evictable_originals().map(|(seq, id, bytes)| (seq, Uploaded::Original(id), bytes));
         let jobs = view.jobs.evictable().map(|(seq, id, bytes)| (seq, Uploaded::Result(id), bytes));
-        let mut all: Vec<_> = photos.take(8 * EVICT_AT_ONCE).chain(jobs.take(EVICT_AT_ONCE)).collect();
+        let mut all: Vec<_> = photos.take(EVICT_AT_ONCE).chain(jobs.take(EVICT_AT_ONCE)).collect();
         all.sort_by_key(|(seq, ..)| *seq);
         all
     }

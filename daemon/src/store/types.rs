@@ -89,6 +89,15 @@ pub struct Idempotency {
     pub body: Sha256,
 }
 
+/// Which uploads go first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    Oldest,
+    Newest,
+    /// Rows that are refused time and again must not stand before all others.
+    LeastTried,
+}
+
 /// What a key was answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
@@ -106,6 +115,7 @@ pub enum Answer {
 }
 
 /// A photo whose bytes already lie fsynced under `blobs/`.
+#[derive(Clone)]
 pub struct NewPhoto {
     pub user_id: UserId,
     pub sha256: Sha256,

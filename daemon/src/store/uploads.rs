@@ -69,7 +69,7 @@ pub fn queue_original(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError>
 }
 
 /// The row that brings the original to the bucket; made where there is none yet (a bucket that was configured later).
-fn original_upload(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
+pub fn original_upload(tx: &mut Tx<'_>, photo: &Photo) -> Result<Seq, StoreError> {
     match tx.find_upload(Subject::Original(photo.id))? {
         Some((seq, _)) => Ok(seq),
         None => queue_original(tx, photo),

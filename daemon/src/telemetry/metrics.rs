@@ -125,7 +125,9 @@ impl Metrics {
 
     /// `route`: the pattern ("/api/v1/photos/{id}"), never the path: each id would make a series of its own.
     pub fn http_request(&self, method: &str, route: &str, status: u16) {
-        let labels = ByRoute { method: method.to_owned(), route: route.to_owned(), status: status.into() };
+        // Anybody may invent a method: those of the standard alone have a series.
+        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].into_iter().find(|m| *m == method);
+        let labels = ByRoute { method: known.unwrap_or("other").to_owned(), route: route.to_owned(), status: status.into() };
         self.requests.get_or_create(&labels).inc();
     }
 

@@ -168,7 +168,13 @@ impl Floor {
         let next = self.policy.next(&jobs, taken, &waiting, need, now);
         let mut no_room = next == Next::NoRoom;
         let again = match next {
-            Next::Nothing | Next::NoRoom => false,
+            Next::Nothing | Next::NoRoom => {
+                // Nobody starts, so nobody else would see that there is room again.
+                if self.context.live.is_held() {
+                    self.disk_has_room(now).await;
+                }
+                false
+            }
             Next::PutBack(id) => {
                 self.went_back.insert(id);
                 self.in_work.iter().filter(|b| b.job.id == id).for_each(|b| b.run.stop(Reason::GivesPlace));
@@ -184,10 +190,14 @@ impl Floor {
     }
 
     async fn start(&mut self, id: JobId, now: Duration) -> bool {
+        // Before it is claimed: a row that does not read just now says nothing about the photo.
+        let Some(photos) = self.photos_of(id) else {
+            tokio::time::sleep(STORE_RETRY).await;
+            return true;
+        };
         match self.context.store.claim(id).await {
             Ok(job) => {
                 self.policy.started(job.lane, now);
-                let photos = Photos::of(&self.context.store, &job);
                 let bytes = photos.need();
                 let run = Arc::new(Run::new(self.context.clock.mono()));
                 let in_work = InWork { id, lane: job.lane, bytes, may_go_back: !self.went_back.contains(&id) };
@@ -205,10 +215,10 @@ impl Floor {
         true
     }
 
-    /// None: the job's row cannot be read.
+    /// None: its row or theirs cannot be read.
     fn photos_of(&self, id: JobId) -> Option<Photos> {
         let job = self.context.store.job(id).ok().flatten()?;
-        Some(Photos::of(&self.context.store, &job))
+        Photos::of(&self.context.store, &job).ok()
     }
 
     /// Whether the disk has room for another result.

@@ -3,7 +3,7 @@
 use super::memory;
 use crate::{
     domain::{job::Job, photo::Photo},
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// None: the row is gone.
@@ -14,9 +14,9 @@ pub struct Photos {
 }
 
 impl Photos {
-    pub fn of(store: &Store, job: &Job) -> Self {
-        let row = |id| store.photo(id).ok().flatten();
-        Self { own: row(job.photo_id), others: job.merged().iter().map(|id| row(*id)).collect() }
+    pub fn of(store: &Store, job: &Job) -> Result<Self, StoreError> {
+        let others = job.merged().iter().map(|id| store.photo(*id)).collect::<Result<_, _>>()?;
+        Ok(Self { own: store.photo(job.photo_id)?, others })
     }
 
     /// Of its own photo: what its place in the queue is told by.

@@ -180,6 +180,8 @@ impl Context {
         let named = if result.is_ok() { self.store.result_dir(job.id) } else { self.store.refused_dir(job.id) };
         let unpublished = made.and_then(|step_ms| Some((self.publish(job, &named).err()?, step_ms)));
         let result = unpublished.map_or(result, |(e, step_ms)| {
+            // It may have its name already, and nobody will ask for it.
+            let _stays = blobs::remove(&named);
             let code = if is_full(&e) { Code::DiskFull } else { Code::StorageBusy };
             Err(Ended::Fault(Box::new(Fault::new(code, e.to_string())), step_ms))
         });

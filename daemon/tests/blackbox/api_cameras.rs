@@ -134,3 +134,14 @@ fn a_photo_that_is_still_being_written_is_not_taken_half() {
     assert_eq!(shown["sha256"], checks::sha256(&photo), "the whole photo");
     assert_eq!(daemon.client().total_jobs(), 1);
 }
+
+#[test]
+fn the_preview_of_a_camera_that_is_gone_says_so() {
+    let daemon = Daemon::start("[camera.front]\nkind = \"v4l\"\ndevice = \"/dev/nothing-here\"\n");
+    let client = daemon.client();
+    eventually("it is seen to be gone", SOON, || {
+        let cameras = client.get("/cameras").expect(200).json();
+        (cameras["items"][0]["state"] == "gone").then_some(())
+    });
+    assert_eq!(client.get("/cameras/front/preview").refused(503)["code"], "camera_unavailable");
+}

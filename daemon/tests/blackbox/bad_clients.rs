@@ -190,3 +190,70 @@ fn an_answer_before_the_end_of_the_body_says_that_the_connection_closes_and_one_
         assert!(answer.headers.get("connection").is_none(), "{answer}");
     }
 }
+
+/// `nc -N` and its like: all is said, the answer is waited for.
+#[test]
+fn a_client_that_closes_its_side_after_the_request_hears_the_answer() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let photo = client.photo(&eyes::small_eye(107));
+    let body = format!("{{\"photo_id\": \"{photo}\"}}");
+    let token = client.token.as_deref().unwrap_or("");
+    let submit = raw::head("POST", "/api/v1/processing/submit", &daemon.base, token);
+    let submit = format!("{submit}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let list = raw::head("GET", "/api/v1/processing/jobs", &daemon.base, token) + "\r\n";
+    for (request, status) in [(submit, 202), (list, 200)] {
+        let mut stream = raw::connect(&daemon.base);
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(raw::read_answer(&mut stream, SOON).map(|(status, _)| status), Some(status));
+    }
+    assert_eq!(client.total_jobs(), 1);
+}
+
+#[test]
+fn a_probe_that_speaks_http_1_0_and_names_no_host_is_answered() {
+    let daemon = Daemon::start("");
+    let mut stream = raw::connect(&daemon.base);
+    stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    eventually("the connection is closed behind the answer", SOON, || match stream.read_to_string(&mut answer) {
+        Ok(_) => Some(()),
+        Err(e) => (!matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)).then_some(()),
+    });
+    assert!(answer.contains(" 200 "), "{answer}");
+}
+
+/// Nothing of a form that never comes to its field may gather in memory, whether its length was said or not.
+#[test]
+fn a_form_without_a_field_is_refused_long_before_its_end() {
+    let daemon = Daemon::start("[http]\nmax_upload = \"32MiB\"\n");
+    let client = daemon.client();
+    let head = raw::head("POST", "/api/v1/photos", &daemon.base, client.token.as_deref().unwrap_or(""));
+    let head = format!("{head}Content-Type: multipart/form-data; boundary=eye\r\n");
+    let header = format!("--eye\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{}", "x".repeat(64 << 10));
+    for (chunk, chunked) in [(vec![b'x'; 64 << 10], true), (vec![b'x'; 64 << 10], false), (header.into_bytes(), true)] {
+        let (status, problem) = raw::send_big(&daemon.base, &head, &chunk, 400, chunked).expect("an answer");
+        assert_eq!(status, 413, "{problem}");
+    }
+    assert!(listing(&daemon.state.join("blobs/in")).is_empty());
+    // A form as browsers send it still comes in.
+    let eye = eyes::small_eye(108);
+    let form =
+        [&b"--eye\r\nContent-Disposition: form-data; name=\"file\"; filename=\"eye.jpg\"\r\n\r\n"[..], &eye, b"\r\n--eye--\r\n"].concat();
+    let request = client.request(reqwest::Method::POST, "/photos").header("content-type", "multipart/form-data; boundary=eye");
+    client.send(request.body(form)).expect(201);
+}
+
+#[test]
+fn methods_that_somebody_invents_make_no_figures_of_their_own() {
+    let daemon = Daemon::start("");
+    for n in 0..20 {
+        let mut stream = raw::connect(&daemon.base);
+        write!(stream, "BREW{n} / HTTP/1.1\r\nHost: {}\r\n\r\n", raw::address(&daemon.base)).unwrap();
+        assert!(raw::read_answer(&mut stream, SOON).is_some_and(|(status, _)| status >= 400));
+    }
+    let figures = daemon.client().get("root:/metrics").expect(200).body;
+    let figures = String::from_utf8_lossy(&figures).into_owned();
+    assert!(!figures.contains("BREW") && figures.contains("method=\"other\""), "{figures}");
+}

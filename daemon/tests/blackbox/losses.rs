@@ -155,3 +155,21 @@ fn a_store_with_damaged_blocks_is_set_aside_and_rebuilt() {
         ["completed", "failed"].contains(&client.finished(&job)["status"].as_str()?).then_some(())
     });
 }
+
+/// "Send the file again" is what a damaged original's job says.
+#[test]
+fn the_same_bytes_sent_again_take_the_place_of_an_original_that_was_damaged() {
+    let daemon = Daemon::start("");
+    let client = daemon.client();
+    let eye = eyes::small_eye(3100);
+    let photo = client.upload("image/jpeg", eye.clone()).expect(201).json();
+    let hash = photo["sha256"].as_str().unwrap();
+    let original = daemon.state.join("blobs").join(&hash[..2]).join(hash);
+    let mut bytes = eye.clone();
+    bytes[eye.len() / 2..].fill(0);
+    std::fs::write(&original, bytes).unwrap();
+    let again = client.upload("image/jpeg", eye.clone()).expect(200).json();
+    assert_eq!(again["id"], photo["id"]);
+    assert_eq!(std::fs::read(&original).unwrap(), eye);
+    client.completed(&client.submit(photo["id"].as_str().unwrap()));
+}

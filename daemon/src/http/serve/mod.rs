@@ -149,6 +149,8 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .header_read_timeout(HEAD_TIME)
         .max_header_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        // A client that has said all it has to say may close its side and wait for the answer. One that is gone fails the next write.
+        .half_close(true)
         .serve_connection(TokioIo::new(Steady::new(stream)), service)
         .with_upgrades();
     let mut connection = pin!(connection);

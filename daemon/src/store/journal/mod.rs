@@ -131,8 +131,8 @@ impl Journal {
         let (file, len) = match tail {
             Some((path, good)) if replay.damage.is_none() => append_to(&path, good)?,
             _ => {
-                for (_, path) in files.logs.iter().filter(|_| replay.damage.is_some()) {
-                    fs::rename(path, path.with_extension(DAMAGED))?;
+                if replay.damage.is_some() {
+                    keep_damaged(dir, &files.logs, replay.next_lsn)?;
                 }
                 new_log(dir, replay.next_lsn)?
             }
@@ -242,6 +242,22 @@ impl Journal {
     pub fn write_to(&mut self, file: File) {
         self.file = file;
     }
+}
+
+/// Gives damaged logs a second name, under which they stay. Under the first they are read again at the next start, until the snapshot that
+/// takes their place is on the platter: a process that dies before it must not leave their good frames to nobody.
+fn keep_damaged(dir: &Path, logs: &[(u64, PathBuf)], next: u64) -> io::Result<()> {
+    for (first, path) in logs {
+        match fs::hard_link(path, path.with_extension(DAMAGED)) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        // A log without one good frame stands where the next one is to begin, which would empty both names' file.
+        if *first == next {
+            fs::remove_file(path)?;
+        }
+    }
+    fsync_dir(dir)
 }
 
 /// Notes that frames from this one on are lost without a trace, for [`was_damaged`]: an empty file in the place of a damaged log.

@@ -38,7 +38,7 @@ async fn afternoon(store: &Store) -> Afternoon {
     let ended = submit(store, &old).await.id;
     store.claim(ended).await.expect("claimed");
     store.complete(ended, outcome()).await.expect("stored");
-    let uploads = store.due_uploads(10, false);
+    let uploads = store.due_uploads(10, First::Oldest);
     let (first, rest) = uploads.split_first().expect("there are some");
     for row in rest {
         store.upload_confirmed(row.seq).await.expect("stored");
@@ -81,7 +81,7 @@ async fn a_clock_that_jumps_under_a_running_daemon_changes_no_wait() {
         assert_eq!(next(&store, &clock), Next::Start(at.waiting), "the retry waits for its three seconds");
         clock.advance(3 * S);
         assert_eq!(next(&store, &clock), Next::Start(at.retried), "and has its old place then");
-        let due = |store: &Store| store.due_uploads(100, false).iter().any(|r| r.seq == at.deferred);
+        let due = |store: &Store| store.due_uploads(100, First::Oldest).iter().any(|r| r.seq == at.deferred);
         clock.advance(56 * S);
         assert!(!due(&store), "the upload backs off for a minute");
         clock.advance(S);
@@ -110,7 +110,10 @@ async fn a_clock_that_is_wrong_at_the_next_start_forgets_nothing_and_strands_nob
         clock.advance(10 * S);
         assert_eq!(next(&store, &clock), Next::Start(at.retried), "a retry never waits longer than ten seconds");
         clock.advance(290 * S);
-        assert!(store.due_uploads(100, false).iter().any(|r| r.seq == at.deferred), "an upload never waits longer than five minutes");
+        assert!(
+            store.due_uploads(100, First::Oldest).iter().any(|r| r.seq == at.deferred),
+            "an upload never waits longer than five minutes"
+        );
         nothing_is_forgotten(&store, &at).await;
     }
 }

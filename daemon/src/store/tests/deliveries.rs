@@ -12,7 +12,7 @@ async fn a_job_is_uploaded_once_its_three_objects_and_the_original_are_there_and
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = open(dir.path());
     let (photo, job) = completed(&store, 1).await;
-    let rows = store.due_uploads(10, false);
+    let rows = store.due_uploads(10, First::Oldest);
     let keys: Vec<&str> = rows
         .iter()
         .map(|r| match &r.task {
@@ -42,15 +42,15 @@ async fn a_deleted_photo_takes_back_its_uploads_and_its_objects_but_not_while_on
     let dir = tempfile::tempdir().expect("a folder");
     let (store, _) = open(dir.path());
     let (photo, job) = completed(&store, 1).await;
-    let original = store.due_uploads(1, false).remove(0);
+    let original = store.due_uploads(1, First::Oldest).remove(0);
     store.upload_started(original.seq).await.expect("stored");
     store.delete_photo(photo.id).await.expect("deleted");
-    let due: Vec<UploadTask> = store.due_uploads(10, false).into_iter().map(|r| r.task).collect();
+    let due: Vec<UploadTask> = store.due_uploads(10, First::Oldest).into_iter().map(|r| r.task).collect();
     let delete = |ending: &str| UploadTask::Delete(job.s3_key(ending));
     assert_eq!(due.len(), 3, "the original's delete must wait for its upload: {due:?}");
     assert!([".jpg", ".png", ".json"].iter().all(|e| due.contains(&delete(e))));
     store.upload_confirmed(original.seq).await.expect("stored");
-    assert!(store.due_uploads(10, false).iter().any(|r| r.task == UploadTask::Delete(photo.s3_key())));
+    assert!(store.due_uploads(10, First::Oldest).iter().any(|r| r.task == UploadTask::Delete(photo.s3_key())));
     assert!(!store.result_dir(job.id).exists());
 }
 
@@ -79,4 +79,22 @@ async fn a_retained_state_is_cleared_an_hour_after_the_end_and_not_before_it_was
     assert_eq!(store.mqtt_clears(), [job.id]);
     store.mqtt_cleared(job.id).await.expect("stored");
     assert_eq!(store.mqtt_clears(), []);
+}
+
+/// Four objects that the bucket refuses time and again must not keep the others from being the one that tries.
+#[tokio::test]
+async fn the_one_object_that_tries_is_the_one_that_was_tried_least() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (store, _) = open(dir.path());
+    for n in 0..3 {
+        photo(&store, "a", n).await;
+    }
+    let order = |first| store.due_uploads(10, first).iter().map(|row| row.seq).collect::<Vec<_>>();
+    let [a, b, c] = order(First::Oldest)[..] else { panic!("three originals") };
+    store.upload_deferred(a, Duration::ZERO).await.expect("stored");
+    store.upload_deferred(a, Duration::ZERO).await.expect("stored");
+    store.upload_deferred(b, Duration::ZERO).await.expect("stored");
+    assert_eq!(order(First::LeastTried), [c, b, a]);
+    assert_eq!(order(First::Oldest), [a, b, c]);
+    assert_eq!(order(First::Newest), [c, b, a]);
 }

@@ -93,6 +93,35 @@ fn frames_that_are_known_are_not_read_again() {
     }
 }
 
+/// The process dies after it found damage and before the snapshot that takes the damaged log's place.
+#[test]
+fn mending_that_was_cut_short_is_begun_again_and_loses_no_good_frame() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut journal, _) = Journal::open(dir.path(), None, |_, _, _| Ok(())).expect("opens");
+    fill(&mut journal, 0..5);
+    drop(journal);
+    let log = dir.path().join(format!("{:016x}.log", 1));
+    let mut bytes = fs::read(&log).expect("reads");
+    let frame = (bytes.len() - 8) / 5;
+    bytes[8 + 2 * frame + 30] ^= 1;
+    fs::write(&log, &bytes).expect("writes");
+    let wanted: Vec<Vec<Op>> = [0, 1, 3, 4].map(put).to_vec();
+    for start in 0..3 {
+        let (seen, damage) = read(dir.path());
+        assert_eq!(seen, wanted, "start {start}");
+        assert!(damage.is_some(), "start {start}");
+    }
+    let (mut journal, _) = Journal::open(dir.path(), None, |_, _, _| Ok(())).expect("opens");
+    let rows = (0..4u8).map(|n| Ok::<_, std::io::Error>((vec![b'x', n], vec![n; 40])));
+    journal.snapshot(rows).expect("snapshots");
+    fill(&mut journal, 5..6);
+    drop(journal);
+    let (seen, damage) = read(dir.path());
+    assert_eq!((seen.len(), damage), (3, None), "the snapshot, its end, and the frame behind it");
+    let kept = log.with_extension("log.damaged");
+    assert_eq!(fs::read(kept).expect("it is kept"), bytes);
+}
+
 /// A disk that is full when the log is to change: the old one goes on, and the half-begun one hides nothing of it.
 #[test]
 fn a_log_that_could_not_be_begun_hides_no_frame_of_the_old_one() {

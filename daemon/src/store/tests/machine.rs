@@ -219,7 +219,7 @@ impl Machine {
     }
 
     async fn upload(&mut self, row: u8, how: How) {
-        let due = self.store.due_uploads(100, false);
+        let due = self.store.due_uploads(100, First::Oldest);
         let Some(row) = due.get(usize::from(row) % due.len().max(1)) else { return };
         let (key, delete) = match &row.task {
             UploadTask::Put(object) => (object.key.clone(), false),

@@ -352,7 +352,7 @@ async fn the_oldest_uploaded_things_go_first_and_nothing_else_ever_does() {
     let (a, b) = (photo(&store, "a", 1).await, photo(&store, "a", 2).await);
     store.admit(1, 0).await.expect("fits");
     assert!(matches!(store.admit(2, 0).await, Err(StoreError::OverCap { used: 2, cap: 3 })), "an original was evicted before its upload");
-    let rows = store.due_uploads(10, false);
+    let rows = store.due_uploads(10, First::Oldest);
     store.upload_confirmed(rows[0].seq).await.expect("stored");
     store.admit(2, 0).await.expect("there is room now");
     assert!(!store.blob_path(&a.sha256).exists() && store.blob_path(&b.sha256).exists());

@@ -83,6 +83,10 @@ impl Model {
         if let Some(at) = self.photo_at(n) {
             assert_eq!(id, self.photos[at].id, "the same bytes got a second row");
             self.photos[at].here = true;
+            if !self.photos[at].uploaded {
+                let key = self.photos[at].key.clone();
+                self.owed.entry((key, false)).or_insert(self.now);
+            }
             return;
         }
         let key = format!("photos/a/{id}.png");
@@ -412,7 +416,7 @@ impl Model {
             UploadTask::Put(object) => (object.key.clone(), false),
             UploadTask::Delete(key) => (key.clone(), true),
         };
-        let due: BTreeSet<Row> = store.due_uploads(usize::MAX, false).iter().map(|r| row(&r.task)).collect();
+        let due: BTreeSet<Row> = store.due_uploads(usize::MAX, First::Oldest).iter().map(|r| row(&r.task)).collect();
         let expected: BTreeSet<Row> = self.owed.iter().filter(|(_, at)| **at <= self.now).map(|(row, _)| row.clone()).collect();
         assert_eq!(due, expected);
         assert_eq!(store.uploads().pending, self.owed.len());

@@ -12,7 +12,7 @@ async fn finished(store: &Store, n: u8) -> (Photo, Job) {
 }
 
 async fn all_uploaded(store: &Store) {
-    for row in store.due_uploads(1000, false) {
+    for row in store.due_uploads(1000, First::Oldest) {
         store.upload_confirmed(row.seq).await.expect("stored");
     }
 }

@@ -173,7 +173,7 @@ impl Change {
                 let u: UploadRecord = record::decode(value)?;
                 let due = u.not_before.map_or(at.mono, |t| at.due(t, LONGEST_WAIT));
                 let bytes = u.file.as_ref().map_or(0, |f| f.bytes);
-                Self::Upload(seq, UploadEntry { bytes, due, s3_key: u.s3_key, subject: u.subject, in_flight: false })
+                Self::Upload(seq, UploadEntry { bytes, attempts: u.attempts, due, s3_key: u.s3_key, subject: u.subject, in_flight: false })
             }
             Some(b'q') => Self::Cursor(record::decode(value)?),
             Some(b'c') => {

@@ -37,6 +37,7 @@ mod table;
 
 pub struct UploadEntry {
     pub bytes: u64,
+    pub attempts: u32,
     pub due: Duration,
     pub s3_key: String,
     pub subject: Subject,
@@ -218,6 +219,20 @@ impl View {
         let mut ids = self.jobs_of_photo(id);
         ids.extend(self.merging.jobs_of(id));
         ids
+    }
+
+    /// Whether an unfinished job needs this photo's original.
+    fn needs(&self, id: PhotoId) -> bool {
+        let unfinished = |place: usize| {
+            let (seq, job) = (self.jobs.table.seq_at(place), self.jobs.table.at(place).id);
+            self.running.contains(&job) || [Lane::HighPriority, Lane::Default].iter().any(|lane| self.waiting.contains_key(&(*lane, seq)))
+        };
+        self.merging.jobs_of(id).next().is_some() || self.jobs.of_photo(id, &self.photos).any(unfinished)
+    }
+
+    /// Originals that may go: the bucket has them, nobody else needs the blob, no unfinished job needs them. Oldest first.
+    pub fn evictable_originals(&self) -> impl Iterator<Item = (Seq, PhotoId, u64)> {
+        self.photos.evictable().filter(|(_, id, _)| !self.needs(*id))
     }
 
     /// Photo rows that need the blob.
