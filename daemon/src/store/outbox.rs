@@ -54,14 +54,14 @@ impl Store {
     pub fn mqtt_clears(&self) -> Vec<JobId> {
         let now = self.options.clock.mono();
         let view = self.view();
-        view.clears.iter().filter(|(_, (after, due))| *after <= view.cursor && *due <= now).map(|(id, _)| *id).collect()
+        view.clears.iter().filter(|c| c.after <= view.cursor && c.due <= now).map(|c| c.id).collect()
     }
 
     /// Jobs whose retained state should stand at the broker: the unfinished ones, and those that ended less than an hour ago.
     pub fn mqtt_standing(&self) -> HashSet<JobId> {
         let now = self.options.clock.mono();
         let view = self.view();
-        let ended = view.clears.iter().filter(|(_, (_, due))| *due > now).map(|(id, _)| *id);
+        let ended = view.clears.iter().filter(|c| c.due > now).map(|c| c.id);
         let waiting = view.waiting.values().map(|w| w.id);
         waiting.chain(view.running.iter().copied()).chain(ended).collect()
     }

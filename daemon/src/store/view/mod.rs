@@ -13,6 +13,7 @@ use jiff::Timestamp;
 pub use self::change::{Change, Instant};
 use self::{
     change::{JobFacts, PhotoFacts},
+    clears::{Clear, Clears},
     jobs::{JobEntry, Jobs},
     merging::Merging,
     photos::{Original, Photos},
@@ -29,6 +30,7 @@ use crate::domain::{
 };
 
 mod change;
+mod clears;
 mod jobs;
 mod merging;
 mod photos;
@@ -62,7 +64,7 @@ pub struct View {
     subjects: BTreeSet<(Subject, Seq)>,
     /// Objects that an attempt is under way for.
     pub busy: HashMap<Seq, String>,
-    pub clears: BTreeMap<JobId, (Seq, Duration)>,
+    pub clears: Clears,
     pub idempotency: BTreeMap<Vec<u8>, Duration>,
     pub first_event: Option<Seq>,
     pub last_event: Seq,
@@ -106,11 +108,9 @@ impl View {
             }
             Change::Cursor(seq) => self.cursor = seq,
             Change::Clear(id, after, due) => {
-                self.clears.insert(id, (after, due));
+                self.clears.insert(Clear { id, after, due });
             }
-            Change::NoClear(id) => {
-                self.clears.remove(&id);
-            }
+            Change::NoClear(id) => self.clears.remove(id),
             Change::Key(key, until) => {
                 self.idempotency.insert(key, until);
             }
