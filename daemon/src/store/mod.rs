@@ -143,16 +143,12 @@ impl Store {
         self.view.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn row<T: serde::de::DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.reader.row(key)
-    }
-
     pub fn photo(&self, id: PhotoId) -> Result<Option<Photo>, StoreError> {
-        self.row(&rows::photo(id))
+        self.reader.row(&rows::photo(id))
     }
 
     pub fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        self.row(&rows::job(id))
+        self.reader.row(&rows::job(id))
     }
 
     pub fn photos(&self, filter: &Filter, page: Page) -> Result<Listed<Photo>, StoreError> {
@@ -271,7 +267,7 @@ impl Store {
 
     /// What this key was answered with before.
     pub fn replay(&self, idempotency: &Idempotency) -> Result<Option<Answer>, StoreError> {
-        match self.row::<Idem>(&rows::idempotency(idempotency))? {
+        match self.reader.row::<Idem>(&rows::idempotency(idempotency))? {
             Some(row) if row.body != idempotency.body => Err(StoreError::IdempotencyMismatch),
             row => Ok(row.map(|r| r.answer)),
         }
