@@ -186,6 +186,8 @@ impl Patch {
             unknown: raw.iter().map(Option::is_none).collect(),
             value: (0..n).map(|i| if raw[i].is_some() { smooth(i) } else { [0.0; 4] }).collect(),
             centre: (0.0, 0.0),
+            // A difference of two shots is light and grain: nothing that a lens would have smoothed.
+            bend: 0.0,
         };
         membrane.solve();
         membrane.value.into_iter().map(|[r, g, b, _]| [r, g, b]).collect()

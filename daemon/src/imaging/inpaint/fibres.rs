@@ -30,6 +30,9 @@ const BESIDE: f64 = 0.1;
 /// Deviation of the profile's smoothing, bins; a bin is a px on an iris of [`FINE`] px radius or less.
 const SMOOTH: f64 = 1.5;
 const FINE: f64 = 200.0;
+/// Resistance to bending of what is left of an iris without its zones, px^2. On drawn eyes and on photos alike a quarter of it gives
+/// half the gain, four times as much little more.
+const BEND: f32 = 4.0;
 /// Fewer known px of a part say nothing about it.
 const MIN_KNOWN: usize = 12;
 
@@ -189,6 +192,7 @@ impl Patch {
             unknown: std::mem::take(&mut self.unknown),
             value: std::mem::take(&mut self.rest),
             centre: self.centre,
+            bend: BEND,
         };
         level.solve();
         self.rest = level.value;
