@@ -34,12 +34,18 @@ pub fn eye(seed: u64, size: &str) -> Eye {
     let path = dir.join(format!("eye-{seed}-{size}.jpg"));
     let (truth, mask) = (beside(&path, "truth.json"), beside(&path, "mask.png"));
     if ![&path, &truth, &mask].iter().all(|p| p.exists()) {
-        fs::create_dir_all(&dir).unwrap();
-        let seed = seed.to_string();
+        // In a folder of this process' own: another one may look for the same eye, and must not find half of it.
+        let own = dir.join(format!("making-{}", std::process::id()));
+        fs::create_dir_all(&own).unwrap();
+        let (seed, made) = (seed.to_string(), own.join("eye.jpg"));
         let mut command = irisd();
-        command.args(["sample", "--seed", &seed, "--size", size, "--out"]).arg(&path).stdin(Stdio::null());
+        command.args(["sample", "--seed", &seed, "--size", size, "--out"]).arg(&made).stdin(Stdio::null());
         let out = command.output().expect("irisd can be started");
         assert!(out.status.success(), "irisd sample: {}", text(&out));
+        for (from, to) in [(beside(&made, "truth.json"), &truth), (beside(&made, "mask.png"), &mask), (made, &path)] {
+            fs::rename(from, to).unwrap();
+        }
+        fs::remove_dir_all(own).unwrap();
     }
     let truth = serde_json::from_slice(&fs::read(&truth).expect("FILE.truth.json beside the sample")).expect("the truth is JSON");
     Eye { bytes: fs::read(&path).unwrap(), path, truth, mask_path: mask }
