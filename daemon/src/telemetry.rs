@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal};
 use tracing::{Level, Metadata};
 use tracing_subscriber::{
     EnvFilter, Layer,
-    filter::{FilterExt, LevelFilter, ParseError, filter_fn},
+    filter::{FilterExt, FilterFn, LevelFilter, ParseError, filter_fn},
     fmt,
     layer::SubscriberExt,
     util::SubscriberInitExt,
@@ -22,7 +22,7 @@ pub use metrics::Metrics;
 /// Sends the program's log to stderr. `level`: a level or a tracing filter; `format`: auto (text on a terminal, else json), text, json.
 /// Called once; a second call (tests in one process) changes nothing.
 pub fn log_to_stderr(level: &str, format: &str) {
-    let filter = filter(level).unwrap_or_else(|_| EnvFilter::new("info")).and(filter_fn(may_be_told));
+    let filter = filter(level).unwrap_or_else(|_| EnvFilter::new("info")).and(tellable());
     let terminal = io::stderr().is_terminal();
     // A stderr that takes nothing any more (its reader ended, its disk is full) is no reason to panic over each line.
     let lines = fmt::layer().with_writer(io::stderr).log_internal_errors(false);
@@ -33,6 +33,11 @@ pub fn log_to_stderr(level: &str, format: &str) {
     };
     // An error means that a subscriber is there already.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+}
+
+/// [`may_be_told`], which allows every level: without that word tracing knows no highest level, and asks about each line that sled would say.
+fn tellable() -> FilterFn<fn(&Metadata<'_>) -> bool> {
+    filter_fn(may_be_told as fn(&Metadata<'_>) -> bool).with_max_level_hint(LevelFilter::TRACE)
 }
 
 /// Not what prints whole rows and messages, with the names and references in them: sled and the WebSockets' library below warnings.
@@ -79,5 +84,13 @@ mod tests {
             assert!(told.len() == usize::from(warned) && told.iter().all(|t| t == "sled::pagecache"), "{level}: {told:?}");
         }
         assert!(filter("irisd=loud").is_err());
+    }
+
+    #[test]
+    fn lines_below_the_level_are_not_even_looked_at() {
+        for (level, highest) in [("info", LevelFilter::INFO), ("warn,irisd=debug", LevelFilter::DEBUG), ("off", LevelFilter::OFF)] {
+            let filter = filter(level).expect("a filter").and(tellable());
+            assert_eq!(tracing_subscriber::layer::Filter::<tracing_subscriber::Registry>::max_level_hint(&filter), Some(highest));
+        }
     }
 }

@@ -113,7 +113,7 @@ async fn captured(api: &Api, base: &Base, left: Left) -> ApiResult<Response> {
     let mut answer = json!({ "photo": views::photo(&photo), "others": others });
     if let Some(id) = left.job {
         let job = api.store.job(id)?.ok_or_else(|| ApiError::not_found("job"))?;
-        answer["job"] = views::job(api, base, job).await?;
+        answer["job"] = json!(views::job(api, base, job).await?);
     }
     let location = format!("/api/v1/photos/{}", photo.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(answer)).into_response())

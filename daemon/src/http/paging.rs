@@ -5,8 +5,7 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
-use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{
     auth::Caller,
@@ -75,9 +74,19 @@ impl ListQuery {
     }
 }
 
+/// A list as clients see it.
+#[derive(Serialize)]
+pub struct ListView<V> {
+    items: Vec<V>,
+    total: usize,
+    limit: usize,
+    offset: usize,
+    next_cursor: Option<String>,
+}
+
 /// The frame of a list; `items` are already views.
-pub fn listed<T>(list: &Listed<T>, page: Page, items: Vec<Value>) -> Value {
-    json!({ "items": items, "total": list.total, "limit": page.limit, "offset": page.offset, "next_cursor": list.next.map(cursor) })
+pub fn listed<T, V: Serialize>(list: &Listed<T>, page: Page, items: Vec<V>) -> ListView<V> {
+    ListView { items, total: list.total, limit: page.limit, offset: page.offset, next_cursor: list.next.map(cursor) }
 }
 
 pub fn eye(s: &str) -> ApiResult<Eye> {

@@ -17,7 +17,7 @@ use super::{
     files::{self, Served},
     idempotency,
     multipart::{self, Fields},
-    paging::{self, ListQuery, Query},
+    paging::{self, ListQuery, ListView, Query},
     views,
 };
 use crate::{
@@ -68,7 +68,7 @@ pub fn other_answer() -> ApiError {
     ApiError::internal("an Idempotency-Key leads to another kind of answer")
 }
 
-pub async fn list(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<ListQuery>) -> ApiResult<Json<Value>> {
+pub async fn list(State(api): State<Arc<Api>>, caller: Caller, Query(query): Query<ListQuery>) -> ApiResult<Json<ListView<Value>>> {
     let page = query.page()?;
     let list = api.store.photos(&query.filter(&caller)?, page)?;
     let items = list.items.iter().map(views::photo).collect();

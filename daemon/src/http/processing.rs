@@ -8,8 +8,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
 use super::{
     Api,
@@ -17,9 +16,9 @@ use super::{
     body,
     error::{ApiError, ApiResult, Kind},
     idempotency, multipart,
-    paging::{self, ListQuery, Query},
+    paging::{self, ListQuery, ListView, Query},
     photos,
-    views::{self, Base},
+    views::{self, Base, JobView},
 };
 use crate::{
     domain::{
@@ -52,6 +51,11 @@ pub struct Batch {
     client_ref: Option<String>,
     eye: Option<Eye>,
     captured_at: Option<jiff::Timestamp>,
+}
+
+#[derive(Serialize)]
+struct Jobs {
+    jobs: Vec<JobView>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -116,7 +120,7 @@ pub async fn batch(
     let new = NewJobs { user_id: owner, photo_ids: b.photo_ids, merge: None, lane: lane(b.lane), client, reprocess_of: None };
     let jobs = create(&api, &caller, new, idempotency).await?;
     let jobs = views::jobs(&api, &base, jobs).await?;
-    Ok((StatusCode::ACCEPTED, Json(json!({ "jobs": jobs }))).into_response())
+    Ok((StatusCode::ACCEPTED, Json(Jobs { jobs })).into_response())
 }
 
 pub async fn reprocess(
@@ -148,7 +152,7 @@ pub async fn cancel(
     base: Base,
     asked: Asked,
     body: body::Json<IgnoredAny>,
-) -> ApiResult<Json<Value>> {
+) -> ApiResult<Json<JobView>> {
     let job = find(&api, &caller, &id)?;
     let idempotency = asked.idempotency(&caller.user, &body.bytes)?;
     // To its end even if the client hangs up: a job that is cancelled in the store alone would go on to the end of its step.
@@ -162,12 +166,17 @@ pub async fn cancel(
     Ok(Json(views::job(&api, &base, job).await?))
 }
 
-pub async fn get(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>, base: Base) -> ApiResult<Json<Value>> {
+pub async fn get(State(api): State<Arc<Api>>, caller: Caller, Path(id): Path<String>, base: Base) -> ApiResult<Json<JobView>> {
     let job = find(&api, &caller, &id)?;
     Ok(Json(views::job(&api, &base, job).await?))
 }
 
-pub async fn list(State(api): State<Arc<Api>>, caller: Caller, base: Base, Query(query): Query<ListQuery>) -> ApiResult<Json<Value>> {
+pub async fn list(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    base: Base,
+    Query(query): Query<ListQuery>,
+) -> ApiResult<Json<ListView<JobView>>> {
     let page = query.page()?;
     let mut list = api.store.jobs(&query.filter(&caller)?, page)?;
     let items = views::jobs(&api, &base, std::mem::take(&mut list.items)).await?;
@@ -240,6 +249,8 @@ fn find(api: &Api, caller: &Caller, id: &str) -> ApiResult<Job> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

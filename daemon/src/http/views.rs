@@ -64,8 +64,9 @@ pub fn photo(p: &Photo) -> Value {
     })
 }
 
+/// Written as it is, without a [`Value`] in between: a list has up to a hundred of them.
 #[derive(Serialize)]
-struct JobView {
+pub struct JobView {
     id: JobId,
     photo_id: PhotoId,
     merge_with: Vec<PhotoId>,
@@ -117,14 +118,27 @@ struct Links {
     urls_expire_at: Option<Timestamp>,
 }
 
-pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
+pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<JobView> {
     let photo = api.store.photo(job.photo_id)?;
+    Ok(view(api, base, job, photo).await)
+}
+
+pub async fn jobs(api: &Api, base: &Base, jobs: Vec<Job>) -> ApiResult<Vec<JobView>> {
+    let photos = api.store.photos_under(jobs.iter().map(|j| j.photo_id))?;
+    let mut views = Vec::with_capacity(jobs.len());
+    for (job, photo) in jobs.into_iter().zip(photos) {
+        views.push(view(api, base, job, photo).await);
+    }
+    Ok(views)
+}
+
+async fn view(api: &Api, base: &Base, job: Job, photo: Option<Photo>) -> JobView {
     let links = links(api, base, &job, photo.as_ref()).await;
     let ahead = if job.status == Status::Pending { api.store.ahead(&job) } else { None };
     let eta = api.live.eta_ms(&job, ahead.unwrap_or_default(), photo.as_ref().map_or(0.0, Photo::megapixels));
     let (current_step, progress) = live(&job, api.live.progress(job.id));
     let in_bucket = |ending: &str| (job.upload != UploadStatus::Off).then(|| job.s3_key(ending));
-    let view = JobView {
+    JobView {
         id: job.id,
         photo_id: job.photo_id,
         merge_with: job.merged().to_vec(),
@@ -157,16 +171,7 @@ pub async fn job(api: &Api, base: &Base, job: Job) -> ApiResult<Value> {
         user_id: job.user_id,
         quality: job.quality,
         client: job.client,
-    };
-    Ok(serde_json::to_value(view).expect("a job has only JSON's own types"))
-}
-
-pub async fn jobs(api: &Api, base: &Base, jobs: Vec<Job>) -> ApiResult<Vec<Value>> {
-    let mut views = Vec::with_capacity(jobs.len());
-    for j in jobs {
-        views.push(job(api, base, j).await?);
     }
-    Ok(views)
 }
 
 /// The stored place of a running job, moved on by the newest tick; a tick that is older than the row counts nothing.

@@ -100,11 +100,15 @@ fn holder(db: &sled::Db, key: &[u8]) -> Result<Option<Row>, StoreError> {
     Ok(db.range(&key[..1]..=key).next_back().transpose()?)
 }
 
-/// The row under this key; `met(fence, value)` hears of what it lies in.
-pub fn get(db: &sled::Db, key: &[u8], met: impl FnOnce(&IVec, &IVec) -> Result<(), StoreError>) -> Result<Option<IVec>, StoreError> {
-    let Some((fence, value)) = holder(db, key)? else { return Ok(None) };
+/// The rows that stand where this key does or would; `met(fence, value)` hears of what they lie in.
+pub fn beside(db: &sled::Db, key: &[u8], met: impl FnOnce(&IVec, &IVec) -> Result<(), StoreError>) -> Result<Vec<Row>, StoreError> {
+    let Some((fence, value)) = holder(db, key)? else { return Ok(Vec::new()) };
     met(&fence, &value)?;
-    Ok(decode(fence, value)?.into_iter().find(|(k, _)| k == key).map(|(_, value)| value))
+    decode(fence, value)
+}
+
+pub fn find(rows: &[Row], key: &[u8]) -> Option<IVec> {
+    rows.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone())
 }
 
 /// The rows from `from` on, sorted by key; `met(fence, value)` hears of what they lie in. A key that does not rise is an error: a block that

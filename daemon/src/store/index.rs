@@ -221,8 +221,14 @@ pub struct Reader {
 
 impl Reader {
     pub fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        let row = self.get(key).and_then(|bytes| Ok(bytes.map(|bytes| record::decode(&bytes)).transpose()?));
-        self.told(row)
+        self.told(self.get(key, &mut Vec::new()))
+    }
+
+    /// The row under each of these keys, each block read once for neighbours that stand in it: a row that is written meanwhile may be the one
+    /// of when that began.
+    pub fn rows_under<T: DeserializeOwned>(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<Option<T>>, StoreError> {
+        let mut beside = Vec::new();
+        self.told(keys.into_iter().map(|key| self.get(&key, &mut beside)).collect())
     }
 
     /// At most `limit` rows whose key starts with `prefix` and lies at or after `from`, sorted.
@@ -240,15 +246,23 @@ impl Reader {
         read
     }
 
-    fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, StoreError> {
+    /// `beside`: the rows that the last row stood beside.
+    fn get<T: DeserializeOwned>(&self, key: &[u8], beside: &mut Vec<Row>) -> Result<Option<T>, StoreError> {
         // The overlay first: a row leaves it only once sled has it.
-        match self.overlay.get(key) {
-            Some(row) => Ok(row),
-            None => blocks::get(&self.db, key, |fence, value| {
-                let reads = if blocks::is_block(value) { READS_OF_READ } else { 0 };
-                read_again(&self.db, fence, reads)
-            }),
-        }
+        let row = match self.overlay.get(key) {
+            Some(row) => row,
+            None => match blocks::find(beside, key) {
+                Some(row) => Some(row),
+                None => {
+                    *beside = blocks::beside(&self.db, key, |fence, value| {
+                        let reads = if blocks::is_block(value) { READS_OF_READ } else { 0 };
+                        read_again(&self.db, fence, reads)
+                    })?;
+                    blocks::find(beside, key)
+                }
+            },
+        };
+        Ok(row.map(|bytes| record::decode(&bytes)).transpose()?)
     }
 
     fn range(&self, prefix: u8, from: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, sled::IVec)>, StoreError> {

@@ -151,15 +151,20 @@ impl Store {
         self.reader.row(&rows::job(id))
     }
 
+    /// Each of these, or None where there is none.
+    pub fn photos_under(&self, ids: impl IntoIterator<Item = PhotoId>) -> Result<Vec<Option<Photo>>, StoreError> {
+        self.reader.rows_under(ids.into_iter().map(rows::photo))
+    }
+
     pub fn photos(&self, filter: &Filter, page: Page) -> Result<Listed<Photo>, StoreError> {
         let (ids, total, next) = self.view().list_photos(filter, page);
-        let items = ids.into_iter().filter_map(|id| self.photo(id).transpose()).collect::<Result<_, _>>()?;
+        let items = self.photos_under(ids)?.into_iter().flatten().collect();
         Ok(Listed { items, total, next })
     }
 
     pub fn jobs(&self, filter: &Filter, page: Page) -> Result<Listed<Job>, StoreError> {
         let (ids, total, next) = self.view().list_jobs(filter, page);
-        let items = ids.into_iter().filter_map(|id| self.job(id).transpose()).collect::<Result<_, _>>()?;
+        let items = self.reader.rows_under(ids.into_iter().map(rows::job))?.into_iter().flatten().collect();
         Ok(Listed { items, total, next })
     }
 
@@ -168,10 +173,10 @@ impl Store {
         self.view().jobs_of_photo(id)
     }
 
-    /// A result of this photo that lies here, if a pipeline with this fingerprint made it: the newest, or one of the few before it (merged with
-    /// others and by itself a photo has two). A photo has one owner: what others sent, the same bytes too, is never looked at.
-    pub fn earlier_result(&self, photo: PhotoId, made_by: Sha256) -> Result<Option<Job>, StoreError> {
-        let newest: Vec<JobId> = self.view().results_of(photo).take(RESULTS_LOOKED_AT).collect();
+    /// A result of this job's photo that lies here, if a pipeline with this fingerprint made it: one of the newest few before the job (merged
+    /// with others and by itself a photo has two), then after it. A photo has one owner: what others sent, the same bytes too, is never looked at.
+    pub fn earlier_result(&self, job: &Job, made_by: Sha256) -> Result<Option<Job>, StoreError> {
+        let newest: Vec<JobId> = self.view().results_for(job).take(RESULTS_LOOKED_AT).collect();
         let fits = |job: &Job| job.artifacts.as_ref().is_some_and(|a| a.on_disk && a.made_by == Some(made_by));
         for id in newest {
             if let Some(job) = self.job(id)?.filter(fits) {

@@ -15,6 +15,8 @@
 //! ```
 //! Varints are LEB128. The numbers of the words are the format: new ones only ever go to the end of [`WORDS`].
 
+use std::sync::LazyLock;
+
 /// Nesting that our rows stay far below; a damaged row must not overflow the stack.
 const DEEPEST: u8 = 16;
 const END: u8 = 0x00;
@@ -51,6 +53,16 @@ const WORDS: [&str; 142] = [
     "annotated", "limbus_edge", "pupil_inside", "concentricity", "motion", "iris_pupil_contrast", "L*",
     "merge", "with", "misfit", "left_out", "others", "thumb_bytes",
 ];
+
+/// Numbers of the words of each length: a job's row asks for forty strings, and one thread writes all rows.
+static BY_LENGTH: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let mut by_length = Vec::<Vec<u8>>::new();
+    for (n, word) in (0u8..).zip(WORDS) {
+        by_length.resize_with(by_length.len().max(word.len() + 1), Vec::new);
+        by_length[word.len()].push(n);
+    }
+    by_length
+});
 
 /// What is not the JSON that serde_json writes, or not what [`pack`] made of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -146,8 +158,9 @@ impl<'a> Packer<'a> {
     }
 
     fn put_string(&mut self, text: &[u8]) {
-        if let Some(n) = WORDS.iter().position(|w| w.as_bytes() == text) {
-            self.out.push(WORD + n as u8);
+        let known = BY_LENGTH.get(text.len()).into_iter().flatten();
+        if let Some(n) = known.copied().find(|n| WORDS[usize::from(*n)].as_bytes() == text) {
+            self.out.push(WORD + n);
         } else if let Some(id) = as_uuid(text) {
             self.out.push(UUID);
             self.out.extend_from_slice(&id);

@@ -161,7 +161,7 @@ impl Context {
         if job.reprocess_of.is_some() {
             return None;
         }
-        let earlier = self.store.earlier_result(job.photo_id, self.pipeline.fingerprint(others));
+        let earlier = self.store.earlier_result(job, self.pipeline.fingerprint(others));
         let earlier = earlier.unwrap_or_else(|e| {
             tracing::warn!(job = %job.id, error = %e, "earlier results were not looked at");
             None

@@ -65,7 +65,7 @@ async fn pictures_of_refused_photos_are_kept_over_a_restart_and_go_when_room_is_
 
     let store = with_cap(50);
     assert!(store.refused_dir(old.id).join("annotated.jpg").is_file(), "swept, though its job names it");
-    assert_eq!(store.earlier_result(old.photo_id, Sha256([0; 32])).expect("reads"), None, "a picture is no result");
+    assert_eq!(store.earlier_result(&old, Sha256([0; 32])).expect("reads"), None, "a picture is no result");
     store.admit(31, 0).await.expect("the older picture makes room");
     assert!(!store.refused_dir(old.id).exists() && store.refused_dir(new.id).exists());
     let picture = |id| store.job(id).expect("reads").and_then(|j| j.annotated).map(|a| a.on_disk);
@@ -98,6 +98,8 @@ async fn the_result_that_is_given_out_again_is_one_of_the_newest_that_this_pipel
     let (store, _) = open(dir.path());
     let of = photo(&store, "a", 1).await;
     let mut made = Vec::new();
+    let asks = |by, job: &Job| store.earlier_result(job, Sha256([by; 32])).expect("reads").map(|job| job.id);
+    let first = submit(&store, &of).await;
     for by in [1, 2, 1] {
         let id = submit(&store, &of).await.id;
         store.claim(id).await.expect("claimed");
@@ -105,8 +107,10 @@ async fn the_result_that_is_given_out_again_is_one_of_the_newest_that_this_pipel
         outcome.artifacts.made_by = Some(Sha256([by; 32]));
         made.push(store.complete(id, outcome).await.expect("stored").id);
     }
-    let found = |by| store.earlier_result(of.id, Sha256([by; 32])).expect("reads").map(|job| job.id);
-    assert_eq!([found(1), found(2), found(3)], [Some(made[2]), Some(made[1]), None]);
+    let last = submit(&store, &of).await;
+    for job in [first, last] {
+        assert_eq!([1, 2, 3].map(|by| asks(by, &job)), [Some(made[2]), Some(made[1]), None], "before it and after it");
+    }
 }
 
 #[tokio::test]

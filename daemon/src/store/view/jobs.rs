@@ -148,7 +148,16 @@ impl Jobs {
 
     /// Places of a photo's jobs, newest first.
     pub fn of_photo(&self, id: PhotoId, photos: &Photos) -> impl Iterator<Item = usize> {
-        let newest = photos.place_of(id).map_or(0, |place| photos.table.at(place).newest_job);
+        self.chain_from(photos.place_of(id).map_or(0, |place| photos.table.at(place).newest_job))
+    }
+
+    /// Places of the same photo's jobs before the one at this place, newest first.
+    pub fn before(&self, place: usize) -> impl Iterator<Item = usize> {
+        self.chain_from(self.table.at(place).earlier)
+    }
+
+    /// `newest`: a place from 1; 0: none.
+    fn chain_from(&self, newest: u32) -> impl Iterator<Item = usize> {
         let place = |n: u32| n.checked_sub(1).map(|n| n as usize);
         std::iter::successors(place(newest), move |at| place(self.table.at(*at).earlier))
     }

@@ -208,9 +208,13 @@ impl View {
         ids
     }
 
-    /// The jobs of a photo whose results lie here, newest first.
-    pub fn results_of(&self, id: PhotoId) -> impl Iterator<Item = JobId> {
-        let places = self.jobs.of_photo(id, &self.photos).filter(|place| self.jobs.has_result_here(*place));
+    /// The jobs of this job's photo whose results lie here, newest first: those before it, then those after it. A queue is mostly served in its
+    /// order, so thousands that wait after it are mostly not looked at.
+    pub fn results_for(&self, job: &Job) -> impl Iterator<Item = JobId> {
+        let own = self.jobs.table.place_of(job.seq);
+        let before = own.into_iter().flat_map(|place| self.jobs.before(place));
+        let after = self.jobs.of_photo(job.photo_id, &self.photos).take_while(move |place| Some(*place) != own);
+        let places = before.chain(after).filter(|place| self.jobs.has_result_here(*place));
         places.map(|place| self.jobs.table.at(place).id)
     }
 
