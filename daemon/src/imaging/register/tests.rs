@@ -63,6 +63,8 @@ fn lamps_are_replaced_by_what_the_other_shot_shows_there_and_nothing_else_change
     let warp = align(&first, &other).expect("texture").warp;
     let taken = merge::under_the_lamps(&first, &[(other, warp)]);
     let (mut square, mut n) = (0.0, 0.0);
+    let places: std::collections::HashSet<_> = taken.pixels.iter().map(|(x, y, ..)| (x, y)).collect();
+    assert_eq!(places.len(), taken.pixels.len(), "a px was taken twice");
     for (x, y, _, px) in &taken.pixels {
         assert!(a.mask.px(*x, *y) >= 128);
         if a.glare.px(*x, *y) > 0 {
@@ -72,4 +74,30 @@ fn lamps_are_replaced_by_what_the_other_shot_shows_there_and_nothing_else_change
     }
     let psnr = 10.0 * (255.0f64.powi(2) / (square / n)).log10();
     assert!(n > 300.0 && psnr > 33.0, "{n} {psnr}");
+}
+
+#[test]
+fn the_flare_around_a_lamp_does_not_lift_what_is_taken_and_goes_with_it() {
+    for seed in [17, 21, 37, 45] {
+        // A ring's flare is strongest inside the ring, where no glare is found.
+        let a = lit(7000 + seed, 1 + seed, Kind::Ring, 0.12, Pose::STRAIGHT, 480, 360);
+        let b = lit(7000 + seed, 100 + seed, Kind::Window, 0.12, POSES[0], 480, 360);
+        let (ga, gb) = (glare(&a), glare(&b));
+        let (first, other) = (shot(&a, &ga), shot(&b, &gb));
+        let warp = align(&first, &other).expect("texture").warp;
+        let taken = merge::under_the_lamps(&first, &[(other, warp)]);
+        let off = |of: bool, px: &dyn Fn(usize, usize, [u8; 3]) -> [u8; 3]| {
+            let at = taken.pixels.iter().filter(|(x, y, ..)| (a.glare.px(*x, *y) > 0) == of);
+            let each =
+                at.flat_map(|(x, y, _, q)| px(*x, *y, *q).into_iter().zip(a.clean.px(*x, *y)).map(|(p, q)| f64::from(p) - f64::from(q)));
+            let all: Vec<f64> = each.collect();
+            all.iter().sum::<f64>() / all.len() as f64
+        };
+        let (under, beside) = (off(true, &|_, _, q| q), off(false, &|_, _, q| q));
+        let before = off(false, &|x, y, _| a.photo.px(x, y));
+        assert!(
+            under.abs() < 2.0 && beside.abs() < 2.0 && before > 3.0,
+            "seed {seed}: {under:.2}, {beside:.2} levels off; {before:.2} before"
+        );
+    }
 }
