@@ -12,7 +12,7 @@ use anyhow::Context;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::Instant,
 };
 
@@ -77,7 +77,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let house = Arc::new(house);
 
     let mut worker = spawn_worker(&house);
-    let deliveries = spawn_outbox(&house, bucket.clone(), &cameras)?;
+    let mut deliveries = spawn_outbox(&house, bucket.clone(), &cameras)?;
     let mut housekeeping = tokio::spawn(facts::keep_house(Arc::clone(&house)));
     let router = http::router(Api::new(api_parts(&house, signer, tokens, bucket, cameras.clone())));
     // While the worker drains, reads are still answered; writes get 503 and a word.
@@ -94,7 +94,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     announce(&house);
     house.engine.warm_up(facts::wanted_models(&house.config, &house.engine), facts::wanted_on_a_gpu(&house.config, &house.engine));
 
-    let why = wait_for_the_end(signals.next(), house.store.damaged(), &mut worker, &mut serve, &mut housekeeping).await;
+    let why = wait_for_the_end(signals.next(), house.store.damaged(), &mut worker, &mut serve, &mut housekeeping, &mut deliveries).await;
     systemd::stopping();
     house.store.expect_the_end();
     house.draining.send_replace(true);
@@ -111,7 +111,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     house.emptied.send_replace(true);
     let last = Instant::now() + last_tasks;
     for (name, task) in deliveries {
-        ended(name, task, last).await;
+        if !task.is_finished() {
+            ended(name, task, last).await;
+        }
     }
     if !serve.is_finished() {
         ended("HTTP", serve, last).await;
@@ -224,11 +226,10 @@ fn spawn_worker(house: &Arc<House>) -> JoinHandle<worker::End> {
     ))
 }
 
-fn spawn_outbox(
-    house: &Arc<House>,
-    bucket: Option<Arc<dyn ObjectStore>>,
-    cameras: &Cameras,
-) -> anyhow::Result<Vec<(&'static str, JoinHandle<()>)>> {
+/// A way out of the device, and its task.
+type Delivery = (&'static str, JoinHandle<()>);
+
+fn spawn_outbox(house: &Arc<House>, bucket: Option<Arc<dyn ObjectStore>>, cameras: &Cameras) -> anyhow::Result<Vec<Delivery>> {
     let mut tasks = Vec::new();
     let topics = parts::topics(&house.config);
     let subscriptions = topics.subscriptions(house.config.mqtt.discovery, house.config.mqtt.commands);
@@ -310,6 +311,7 @@ async fn wait_for_the_end(
     worker: &mut JoinHandle<worker::End>,
     serve: &mut JoinHandle<()>,
     housekeeping: &mut JoinHandle<()>,
+    deliveries: &mut [Delivery],
 ) -> Why {
     let (part, ended) = tokio::select! {
         () = asked => return Why::Asked,
@@ -317,9 +319,19 @@ async fn wait_for_the_end(
         _ = worker => return Why::Stuck,
         ended = serve => ("HTTP", ended),
         ended = housekeeping => ("the housekeeping", ended),
+        lost = first_to_end(deliveries) => lost,
     };
     tracing::error!(part, error = ?ended.err(), "ended by itself; the daemon ends, to be started again");
     Why::Lost(part)
+}
+
+/// Without any, never.
+async fn first_to_end(deliveries: &mut [Delivery]) -> (&'static str, Result<(), JoinError>) {
+    if deliveries.is_empty() {
+        return std::future::pending().await;
+    }
+    let each = deliveries.iter_mut().map(|(name, task)| Box::pin(async { (*name, task.await) }));
+    futures_util::future::select_all(each).await.0
 }
 
 /// What asks the daemon to end: SIGTERM, SIGINT, and SIGHUP of a terminal that was closed (unless nohup(1) had it ignored).
@@ -375,9 +387,13 @@ mod tests {
             let (damaged, _) = watch::channel(false);
             let mut panicked = tokio::spawn(async { panic!("as a bug would") });
             let never = std::future::pending();
-            let why = wait_for_the_end(never, damaged.subscribe(), &mut idle(), &mut panicked, &mut idle()).await;
+            let why = wait_for_the_end(never, damaged.subscribe(), &mut idle(), &mut panicked, &mut idle(), &mut []).await;
             assert!(matches!(why, Why::Lost("HTTP")));
-            let why = wait_for_the_end(async {}, damaged.subscribe(), &mut idle(), &mut idle(), &mut idle()).await;
+            let mut deliveries = [("MQTT", idle()), ("S3", tokio::spawn(async { panic!("as a bug would") }))];
+            let never = std::future::pending();
+            let why = wait_for_the_end(never, damaged.subscribe(), &mut idle(), &mut idle(), &mut idle(), &mut deliveries).await;
+            assert!(matches!(why, Why::Lost("S3")));
+            let why = wait_for_the_end(async {}, damaged.subscribe(), &mut idle(), &mut idle(), &mut idle(), &mut []).await;
             assert!(matches!(why, Why::Asked));
         });
     }
