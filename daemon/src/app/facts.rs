@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     domain::{
         event::{EventKind, JobEvent},
-        ids::JobId,
+        ids::{JobId, Seq},
         job::Lane,
         stage::Stage,
     },
@@ -37,6 +37,8 @@ const LOOK: Duration = Duration::from_secs(2);
 const BUILDING_STEP: u64 = 10;
 /// How often the store drops what nobody can ask for any more.
 const TIDY: Duration = Duration::from_secs(60);
+/// Events counted from the log at once, where more came than were waited for.
+const READ_AT_ONCE: usize = 256;
 
 /// Networks that the configuration makes use of, to be warm when the first photo comes.
 pub fn wanted_models(config: &Config, engine: &Engine) -> Vec<String> {
@@ -149,6 +151,7 @@ pub fn told(house: Arc<House>) -> watch::Receiver<DeviceFacts> {
 
 /// Gauges, alerts, counters, the watchdog, and the store's own tidying, until the daemon ends.
 pub async fn keep_house(house: Arc<House>) {
+    let mut counted = house.store.last_event();
     let mut events = house.store.subscribe();
     let mut look = tokio::time::interval(LOOK);
     let mut tidy = tokio::time::interval(TIDY);
@@ -168,8 +171,12 @@ pub async fn keep_house(house: Arc<House>) {
                 }
             }
             event = events.recv() => match event {
-                Ok(event) => count(&house, &event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Ok(event) if event.seq.0 == counted.0 + 1 => {
+                    count(&house, &event);
+                    counted = event.seq;
+                }
+                Ok(event) if event.seq <= counted => {}
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => counted = count_from_the_log(&house, counted),
                 Err(broadcast::error::RecvError::Closed) => return,
             }
         }
@@ -218,6 +225,21 @@ fn say(house: &House, code: &'static str, stands: bool, message: &str) {
         house.alerts.raise(code, message, house.clock.now());
     } else {
         house.alerts.resolve(code);
+    }
+}
+
+/// Counts the events after `counted`; gives the last of them.
+fn count_from_the_log(house: &House, mut counted: Seq) -> Seq {
+    loop {
+        let read = house.store.events_after(counted, READ_AT_ONCE).inspect_err(|e| tracing::warn!(error = %e, "events were not counted"));
+        let events = read.map(|read| read.events).unwrap_or_default();
+        for event in &events {
+            count(house, event);
+            counted = event.seq;
+        }
+        if events.len() < READ_AT_ONCE {
+            return counted;
+        }
     }
 }
 

@@ -28,12 +28,11 @@ const EVENTS_OWED: u64 = 200_000;
 const TRIM: u64 = 1_000;
 
 impl Store {
-    /// Events after `after`, oldest first.
+    /// Events after `after`, oldest first, none left out that is there.
     pub fn events_after(&self, after: Seq, limit: usize) -> Result<Events, StoreError> {
+        let events = unbroken(after, || self.reader.rows(b'e', &rows::event(Seq(after.0 + 1)), limit))?;
         let first = self.view().first_event.unwrap_or(Seq(1));
-        let gap = after.0 + 1 < first.0;
-        let events: Vec<JobEvent> = self.reader.rows(b'e', &rows::event(Seq(after.0 + 1)), limit)?;
-        Ok(Events { events, gap })
+        Ok(Events { events, gap: after.0 + 1 < first.0 })
     }
 
     /// The last event that the broker confirmed.
@@ -229,6 +228,25 @@ impl Store {
     }
 }
 
+/// Events behind `after` as `read` finds them, without a hole that is none. A group that sled is told of while its pages are walked may show its later rows and
+/// not its earlier ones, which the overlay did not have yet when the walk began: at the second look they are there. What is missing then, too,
+/// was dropped for its age or went with a damaged journal.
+fn unbroken(after: Seq, mut read: impl FnMut() -> Result<Vec<JobEvent>, StoreError>) -> Result<Vec<JobEvent>, StoreError> {
+    // The event before the first hole.
+    let hole = |events: &[JobEvent]| {
+        let before = std::iter::once(after).chain(events.iter().map(|e| e.seq));
+        before.zip(events).find(|(before, event)| event.seq.0 != before.0 + 1).map(|(before, _)| before)
+    };
+    let events = read()?;
+    let Some(first) = hole(&events) else { return Ok(events) };
+    let mut again = read()?;
+    if let Some(at) = hole(&again).filter(|at| *at != first) {
+        // A newer group: its turn is the next time.
+        again.retain(|event| event.seq <= at);
+    }
+    Ok(again)
+}
+
 /// One of the things that a job waited for has arrived.
 fn arrived(tx: &mut Tx<'_>, id: JobId, row: Seq) -> Result<(), StoreError> {
     let Some(mut awaited) = tx.get::<Vec<Seq>>(&rows::awaited(id))? else { return Ok(()) };
@@ -242,4 +260,32 @@ fn arrived(tx: &mut Tx<'_>, id: JobId, row: Seq) -> Result<(), StoreError> {
         tx.transition(id, Command::Uploaded)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{event::EventKind, transition::tests::pending};
+
+    fn events(seqs: &[u64]) -> Vec<JobEvent> {
+        let job = pending();
+        seqs.iter().map(|seq| JobEvent::of(&job, EventKind::Submitted, Seq(*seq), job.created_at)).collect()
+    }
+
+    #[test]
+    fn a_hole_that_is_gone_at_the_second_look_was_none_and_one_that_stays_is_passed() {
+        for (looks, found) in [
+            (vec![vec![4, 5, 6]], vec![4, 5, 6]),
+            (vec![vec![4, 7, 8], vec![4, 5, 6, 7, 8]], vec![4, 5, 6, 7, 8]),
+            (vec![vec![4, 7, 8], vec![4, 7, 8, 9]], vec![4, 7, 8, 9]),
+            (vec![vec![4, 7, 8], vec![4, 5, 6, 7, 8, 11]], vec![4, 5, 6, 7, 8]),
+            (vec![vec![5, 6], vec![4, 5, 6]], vec![4, 5, 6]),
+            (vec![vec![9, 10], vec![9, 10]], vec![9, 10]),
+        ] {
+            let mut looks = looks.into_iter();
+            let read = unbroken(Seq(3), || Ok(events(&looks.next().expect("two looks at most")))).expect("reads");
+            assert_eq!(read.iter().map(|e| e.seq.0).collect::<Vec<_>>(), found);
+            assert_eq!(looks.next(), None, "each look was asked for");
+        }
+    }
 }

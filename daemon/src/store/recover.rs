@@ -39,8 +39,8 @@ use crate::domain::{ids::JobId, transition::Command};
 pub const STOPPING: &str = "stopping";
 /// Rows applied to the index in one batch while it is rebuilt.
 const BATCH: usize = 4096;
-/// Events that a slow reader may be behind before it has to read the log.
-const EVENT_BUFFER: usize = 4096;
+/// Events that a slow reader may be behind before it has to read the log; all of them stay in memory. Several groups of commits.
+const EVENT_BUFFER: usize = 512;
 
 /// Keeps the folder ours while it lives.
 pub struct Lock(#[expect(dead_code, reason = "held, not read: closing it releases the lock")] File);
