@@ -26,7 +26,7 @@ use super::{
     StoreError,
     blocks::{self, META, Row},
     journal::Op,
-    overlay::Overlay,
+    overlay::{Newer, Overlay},
     record,
 };
 
@@ -221,14 +221,17 @@ pub struct Reader {
 
 impl Reader {
     pub fn row<T: DeserializeOwned>(&self, key: &[u8]) -> Result<Option<T>, StoreError> {
-        self.told(self.get(key, &mut Vec::new()))
+        // The overlay first: a row leaves it only once sled has it.
+        let newer = self.overlay.get(key);
+        self.told(self.get(key, newer, &mut Vec::new()))
     }
 
-    /// The row under each of these keys, each block read once for neighbours that stand in it: a row that is written meanwhile may be the one
-    /// of when that began.
-    pub fn rows_under<T: DeserializeOwned>(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Result<Vec<Option<T>>, StoreError> {
+    /// The row under each of these keys, each block read once for neighbours that stand in it.
+    pub fn rows_under<T: DeserializeOwned>(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<T>>, StoreError> {
+        // For all keys before any block is read: what leaves the overlay later is newer than a block that was read already.
+        let newer: Vec<_> = keys.iter().map(|key| self.overlay.get(key)).collect();
         let mut beside = Vec::new();
-        self.told(keys.into_iter().map(|key| self.get(&key, &mut beside)).collect())
+        self.told(keys.iter().zip(newer).map(|(key, newer)| self.get(key, newer, &mut beside)).collect())
     }
 
     /// At most `limit` rows whose key starts with `prefix` and lies at or after `from`, sorted.
@@ -246,10 +249,9 @@ impl Reader {
         read
     }
 
-    /// `beside`: the rows that the last row stood beside.
-    fn get<T: DeserializeOwned>(&self, key: &[u8], beside: &mut Vec<Row>) -> Result<Option<T>, StoreError> {
-        // The overlay first: a row leaves it only once sled has it.
-        let row = match self.overlay.get(key) {
+    /// `newer`: what the overlay says of it; `beside`: the rows that the last row stood beside.
+    fn get<T: DeserializeOwned>(&self, key: &[u8], newer: Option<Newer>, beside: &mut Vec<Row>) -> Result<Option<T>, StoreError> {
+        let row = match newer {
             Some(row) => row,
             None => match blocks::find(beside, key) {
                 Some(row) => Some(row),

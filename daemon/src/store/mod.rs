@@ -153,7 +153,7 @@ impl Store {
 
     /// Each of these, or None where there is none.
     pub fn photos_under(&self, ids: impl IntoIterator<Item = PhotoId>) -> Result<Vec<Option<Photo>>, StoreError> {
-        self.reader.rows_under(ids.into_iter().map(rows::photo))
+        self.reader.rows_under(&ids.into_iter().map(rows::photo).collect::<Vec<_>>())
     }
 
     pub fn photos(&self, filter: &Filter, page: Page) -> Result<Listed<Photo>, StoreError> {
@@ -164,7 +164,7 @@ impl Store {
 
     pub fn jobs(&self, filter: &Filter, page: Page) -> Result<Listed<Job>, StoreError> {
         let (ids, total, next) = self.view().list_jobs(filter, page);
-        let items = self.reader.rows_under(ids.into_iter().map(rows::job))?.into_iter().flatten().collect();
+        let items = self.reader.rows_under(&ids.into_iter().map(rows::job).collect::<Vec<_>>())?.into_iter().flatten().collect();
         Ok(Listed { items, total, next })
     }
 

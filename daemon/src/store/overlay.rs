@@ -10,8 +10,10 @@ use std::{
 
 use super::journal::Op;
 
-/// A row, or its absence, and the last lsn of the group that wrote it.
-type Entry = (u64, Option<sled::IVec>);
+/// A row, or its absence.
+pub type Newer = Option<sled::IVec>;
+/// And the last lsn of the group that wrote it.
+type Entry = (u64, Newer);
 type Rows = BTreeMap<Vec<u8>, Entry>;
 
 #[derive(Default)]
@@ -45,12 +47,12 @@ impl Overlay {
     }
 
     /// None: ask sled. Some(None): the row is gone.
-    pub fn get(&self, key: &[u8]) -> Option<Option<sled::IVec>> {
+    pub fn get(&self, key: &[u8]) -> Option<Newer> {
         self.read().get(key).map(|(_, row)| row.clone())
     }
 
     /// Rows with this prefix from `from` on, in order; None for those that are gone.
-    pub fn range(&self, prefix: u8, from: &[u8]) -> BTreeMap<Vec<u8>, Option<sled::IVec>> {
+    pub fn range(&self, prefix: u8, from: &[u8]) -> BTreeMap<Vec<u8>, Newer> {
         let rows = self.read();
         let found = rows.range(from.to_vec()..).take_while(|(key, _)| key.first() == Some(&prefix));
         found.map(|(key, (_, row))| (key.clone(), row.clone())).collect()

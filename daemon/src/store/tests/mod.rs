@@ -5,6 +5,7 @@ mod damage;
 mod deliveries;
 mod format;
 mod journal_tail;
+mod lists;
 mod machine;
 mod model;
 mod retention;
