@@ -12,8 +12,8 @@
 //! 1. Each lane is served in the order of its seq; high jobs go before default ones.
 //! 2. A high job starts beside a default one, which stands still at its next checkpoint (a step, a tile, a strip of rows).
 //! 3. The default job at place n (1 = first) starts within `n x max(A, A/2 + S)` of its arrival, however many high ones come: the lane's
-//!    first job has aged once `A` has passed since it came and since the lane's last start, and a default job in work stands still for
-//!    `A/2` altogether at most. For jobs below half of `A` that is `n x A`.
+//!    first job has aged once 15/16 of `A` have passed since it came and since the lane's last start (the rest is for the loop to look and to
+//!    claim), and a default job in work stands still for `A/2` altogether at most. For jobs below half of `A` that is `n x A`.
 //! 4. Two jobs together never need more memory than there is; one alone is always worked on. A default job is put back for an interactive
 //!    one once at most: from then on the interactive one waits for its end. (A job that comes back takes its old place again, and is one
 //!    more place for those behind it.)
@@ -95,7 +95,7 @@ impl Policy {
     }
 
     fn turn(&self, default: &Waiting) -> Duration {
-        default.since.max(self.last_default) + self.ageing
+        default.since.max(self.last_default) + self.ageing * 15 / 16
     }
 
     pub fn started(&mut self, lane: Lane, now: Duration) {

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpStream,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub const STEPS: [&str; 5] = ["load", "segment", "reflections", "enhance", "save
 
 #[derive(Debug, Clone)]
 pub struct Live {
+    /// When it was read; the lists are looked at much less often.
+    pub at: Instant,
     /// The SSE id; none on the WebSocket and on progress.
     pub id: Option<u64>,
     /// The SSE event name; empty on the WebSocket.
@@ -100,7 +102,7 @@ pub fn read_sse(from: impl BufRead, into: &Feed) {
             "" if line.is_empty() => {
                 if !data.is_empty() || !name.is_empty() {
                     let data = serde_json::from_str(&data).unwrap_or(Value::String(std::mem::take(&mut data)));
-                    into.push(Live { id, name: name.clone(), data });
+                    into.push(Live { at: Instant::now(), id, name: name.clone(), data });
                 }
                 (id, name, data) = (None, String::new(), String::new());
             }
@@ -128,7 +130,7 @@ pub fn websocket(client: &Client) -> Feed {
         while let Ok(message) = socket.read() {
             if let Message::Text(text) = message {
                 let data = serde_json::from_str(text.as_str()).expect("a WebSocket message is JSON");
-                into.push(Live { id: None, name: String::new(), data });
+                into.push(Live { at: Instant::now(), id: None, name: String::new(), data });
             }
         }
     });

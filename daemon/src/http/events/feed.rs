@@ -3,7 +3,7 @@
 //! ```text
 //!            subscribe first, then read the log after `last`
 //!  Replay ------------------------------------------------> Live
-//!     ^      chunk by chunk, until one is short               |
+//!     ^      chunk by chunk, up to the newest event           |
 //!     +-------------------------------------------------------+
 //!        the live channel overflowed: read the log again
 //! ```
@@ -167,12 +167,14 @@ impl Feed {
     }
 
     fn read_log(&mut self) -> Result<(), StoreError> {
+        let newest = self.api.store.last_event();
         let read = self.api.store.events_after(self.last, CHUNK)?;
         if read.gap {
             self.last = self.api.store.last_event();
             (self.reset, self.behind) = (true, false);
         } else {
-            self.behind = read.events.len() == CHUNK;
+            // A chunk may also end early, before a group that is just being written: the live channel may have dropped that one.
+            self.behind = read.events.last().is_some_and(|event| event.seq < newest);
             self.replay = read.events.into();
         }
         Ok(())
