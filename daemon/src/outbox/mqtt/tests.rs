@@ -316,7 +316,7 @@ async fn a_job_that_was_put_back_at_the_end_or_before_this_connection_is_told_as
     let topic = house.state_topic(&job);
     let telling = house.tell(None);
     house.store.claim(job.id).await.expect("claimed");
-    until("it runs", || telling.states(&topic).len() == 2).await;
+    until("it runs, and that is answered for", || house.store.mqtt_cursor() == house.store.last_event()).await;
     // The broker owes the answer to a second job's events while the worker puts the first one back and the daemon ends.
     telling.broker.answers.send_replace(false);
     house.submitted().await;
