@@ -81,7 +81,13 @@ fn operations(bytes: &[u8], mut python: Python) {
     let limbus = Ellipse { cx: 512.0, cy: 512.0, rx: 420.0, ry: 420.0, angle_deg: 0.0 };
     let pupil = Ellipse { rx: 140.0, ry: 140.0, ..limbus };
     let all: [(&str, &str, Operation<'_>); 6] = [
-        ("clahe", "CLAHE 4096x4096, 8 bits", Box::new(|| clahe_gray(&mut grey.clone(), 2.0, 8))),
+        (
+            "clahe",
+            "CLAHE 4096x4096, 8 bits",
+            Box::new(|| {
+                clahe_gray(&grey, 2.0, 8);
+            }),
+        ),
         ("lanczos", "Lanczos 4x of 1024x1024x3", Box::new(|| drain(&mut Lanczos::new(&square, 4)))),
         (
             "inpaint",

@@ -56,30 +56,32 @@ pub fn clahe_lab(rgb: &mut Rgb, clip: f32, grid: usize) {
     );
 }
 
-/// In place, on the levels themselves: a grey picture, or any plane. Otherwise as [`clahe_lab`]; within one level of OpenCV's CLAHE
-/// wherever the sides are multiples of the grid (a test of `make bench-pixels`).
-pub fn clahe_gray(gray: &mut Gray, clip: f32, grid: usize) {
+/// On the levels themselves: a grey picture, or any plane. Otherwise as [`clahe_lab`]; within one level of OpenCV's CLAHE wherever the sides are
+/// multiples of the grid (a test of `make bench-pixels`).
+pub fn clahe_gray(gray: &Gray, clip: f32, grid: usize) -> Gray {
+    let mut out = Gray::new(gray.width, gray.height);
     if gray.data.is_empty() {
-        return;
+        return out;
     }
     let tiles = Grid::new(gray.width, gray.height, grid);
     let curves = tiles.curves(clip, |y, xs, counts| count_levels(&gray.row(y)[xs], counts));
+    let curves: Vec<Levels> = curves.iter().map(|curve| curve.map(|lightness| (lightness * 255.0 * 64.0 + 0.5) as i16)).collect();
     let gaps = tiles.columns.gaps();
-    let width = gray.width;
+    let across = tiles.columns.tiles;
     cores::pieces(
-        &mut gray.data,
-        width,
-        || (vec![[0.0; BINS]; tiles.columns.tiles], vec![[Step::default(); BINS]; tiles.columns.tiles]),
+        &mut out.data,
+        gray.width,
+        || (vec![[0; BINS]; across], vec![[Step::default(); BINS]; across]),
         |(row_curves, steps), y, row| {
-            tiles.blend_down(&curves, y, row_curves);
-            for (i, steps) in steps.iter_mut().enumerate() {
-                into_steps(&row_curves[i], &row_curves[(i + 1).min(tiles.columns.tiles - 1)], steps);
-            }
+            let (top, bottom, share) = tiles.rows.between(y);
+            blend_levels(&curves[top * across..][..across], &curves[bottom * across..][..across], share, row_curves);
+            into_steps(row_curves, steps);
             for gap in &gaps {
-                map_levels(&mut row[gap.pixels.clone()], &steps[gap.left], gap.share, gap.growth);
+                map_levels(&gray.row(y)[gap.pixels.clone()], &mut row[gap.pixels.clone()], &steps[gap.left], gap.share, gap.growth);
             }
         },
     );
+    out
 }
 
 fn mix(a: f32, b: f32, share: f32) -> f32 {
@@ -230,6 +232,9 @@ fn equalise(mut bins: [f32; BINS], clip: f32) -> Curve {
     })
 }
 
+/// [`Curve`] in 1/64 levels.
+type Levels = [i16; BINS];
+
 /// A level's new value by the tile on the left, and how far the tile on the right is from it; both in 1/64 levels.
 #[derive(Debug, Clone, Copy, Default)]
 struct Step {
@@ -237,24 +242,37 @@ struct Step {
     more: i16,
 }
 
-fn into_steps(left: &Curve, right: &Curve, steps: &mut [Step; BINS]) {
-    for ((step, left), right) in steps.iter_mut().zip(left).zip(right) {
-        let level = |lightness: f32| (lightness * 255.0 * 64.0 + 0.5) as i16;
-        let (left, right) = (level(*left), level(*right));
-        *step = Step { left, more: right - left };
+wide! {
+    /// [`Grid::blend_down`], in whole numbers.
+    fn blend_levels(top: &[Levels], bottom: &[Levels], share: f32, out: &mut [Levels]) {
+        let share = (share * 16384.0) as i32;
+        for ((out, a), b) in out.as_flattened_mut().iter_mut().zip(top.as_flattened()).zip(bottom.as_flattened()) {
+            *out = (i32::from(*a) + (((i32::from(*b) - i32::from(*a)) * share) >> 14)) as i16;
+        }
+    }
+}
+
+wide! {
+    /// From each tile to the one on its right.
+    fn into_steps(row: &[Levels], steps: &mut [[Step; BINS]]) {
+        for (i, steps) in steps.iter_mut().enumerate() {
+            for ((step, left), right) in steps.iter_mut().zip(&row[i]).zip(&row[(i + 1).min(row.len() - 1)]) {
+                *step = Step { left: *left, more: *right - *left };
+            }
+        }
     }
 }
 
 wide! {
     /// `share`: of the right tile at the first pixel; `growth`: what it grows by a pixel.
-    fn map_levels(levels: &mut [u8], steps: &[Step; BINS], share: f32, growth: f32) {
+    fn map_levels(levels: &[u8], out: &mut [u8], steps: &[Step; BINS], share: f32, growth: f32) {
         // In 2^-30: even the widest stretch ends where it should.
         let one = (1u32 << 30) as f32;
         let (mut at, growth) = ((share * one) as i32, (growth * one) as i32);
-        for level in levels {
+        for (level, out) in levels.iter().zip(out) {
             let step = steps[usize::from(*level)];
             let value = i32::from(step.left) + ((i32::from(step.more) * (at >> 16)) >> 14);
-            *level = ((value + 32) >> 6) as u8;
+            *out = ((value + 32) >> 6) as u8;
             at += growth;
         }
     }
@@ -318,9 +336,8 @@ mod tests {
     #[test]
     fn a_plane_of_levels_is_within_a_level_of_the_same_thing_done_slowly() {
         for (w, h) in [(64, 64), (67, 41), (8, 200), (5, 5)] {
-            let mut gray = Gray { width: w, height: h, data: (0..w * h).map(|i| (i * 37 % 101 + i / w) as u8).collect() };
-            let before = gray.clone();
-            clahe_gray(&mut gray, 2.0, 8);
+            let before = Gray { width: w, height: h, data: (0..w * h).map(|i| (i * 37 % 101 + i / w) as u8).collect() };
+            let gray = clahe_gray(&before, 2.0, 8);
             let tiles = Grid::new(w, h, 8);
             let curves = tiles.curves(2.0, |y, xs, counts| count_levels(&before.row(y)[xs], counts));
             for y in 0..h {
