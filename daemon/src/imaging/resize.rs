@@ -6,6 +6,6 @@ mod area;
 mod square;
 mod upscale;
 
-pub use area::{shrink, shrink_gray};
+pub use area::{quarter, shrink, shrink_gray};
 pub use square::square;
 pub use upscale::{Lanczos, LinearMask};

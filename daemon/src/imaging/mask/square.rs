@@ -24,20 +24,51 @@ pub fn from_square(prob: &Plane, cx: f64, cy: f64, side: f64, width: usize, heig
     let cells = cells(columns.clone(), |x| place(x, left).0);
     let (n, m) = (prob.width as isize, prob.height as isize);
     let at = |i: isize, j: isize| if i < 0 || j < 0 || i >= n || j >= m { 0.0 } else { prob.data[(j * n + i) as usize] };
+    let cell = |i: isize, j: isize| Cell([at(i, j), at(i + 1, j), at(i, j + 1), at(i + 1, j + 1)]);
+    let mut runs: (Option<isize>, Vec<Run>) = (None, Vec::new());
     for y in span(top, height) {
         let (j, fv) = place(y, top);
+        if runs.0 != Some(j) {
+            runs = (Some(j), runs_of(cells.iter().map(|(i, pixels)| (cell(*i, j), pixels.clone())), per_px as f32));
+        }
         let row = &mut out.data[y * width + columns.start..y * width + columns.end];
-        for (i, pixels) in &cells {
-            let cell = Cell([at(*i, j), at(i + 1, j), at(*i, j + 1), at(i + 1, j + 1)]);
+        for Run { pixels, fill } in &runs.1 {
             let row = &mut row[pixels.clone()];
-            match cell.plain(per_px as f32) {
-                Some(0) => {}
-                Some(level) => row.fill(level),
-                None => row.iter_mut().zip(&beyond[pixels.clone()]).for_each(|(out, fu)| *out = cell.level(*fu, fv, per_px as f32)),
+            match fill {
+                Fill::Level(0) => {}
+                Fill::Level(level) => row.fill(*level),
+                Fill::Edge(cell) => {
+                    row.iter_mut().zip(&beyond[pixels.clone()]).for_each(|(out, fu)| *out = cell.level(*fu, fv, per_px as f32));
+                }
             }
         }
     }
     out
+}
+
+/// Pixels of a row that are filled alike.
+struct Run {
+    pixels: Range<usize>,
+    fill: Fill,
+}
+
+enum Fill {
+    Level(u8),
+    /// Near the edge: each px by its place in the cell.
+    Edge(Cell),
+}
+
+/// A row of cells, as it lies over several rows of pixels: cells of the same level together.
+fn runs_of(cells: impl Iterator<Item = (Cell, Range<usize>)>, per_px: f32) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (cell, pixels) in cells {
+        match (cell.plain(per_px), runs.last_mut()) {
+            (Some(level), Some(Run { pixels: before, fill: Fill::Level(same) })) if level == *same => before.end = pixels.end,
+            (Some(level), _) => runs.push(Run { pixels, fill: Fill::Level(level) }),
+            (None, _) => runs.push(Run { pixels, fill: Fill::Edge(cell) }),
+        }
+    }
+    runs
 }
 
 /// Runs of `columns` (counted from their start) that lie in the same cell of the plane, each with the cell's column.

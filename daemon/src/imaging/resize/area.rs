@@ -19,6 +19,31 @@ pub fn shrink_part(source: &Rgb, width: usize, height: usize, columns: Range<usi
     Rgb { width, height, data: area::<3>(&source.data, (source.width, source.height), (width, height), columns, rows) }
 }
 
+/// Half the size, and half of that again: H / 4 x W / 4 x 3. Where the sides are multiples of four the picture between is not kept: of 12 MP it
+/// would be 9 MB of fresh memory.
+pub fn quarter(source: &Rgb) -> Rgb {
+    let half = |n: usize| (n / 2).max(1);
+    let (w, h) = (source.width, source.height);
+    if w % 4 != 0 || h % 4 != 0 {
+        let halves = shrink(source, half(w), half(h));
+        return shrink(&halves, half(halves.width), half(halves.height));
+    }
+    let mut out = Rgb::new(w / 4, h / 4);
+    cores::pieces(
+        &mut out.data,
+        w / 4 * 3,
+        || vec![[[0; 3]; 2]; w / 2],
+        |halves, y, out| {
+            let (upper, lower) = halves.as_flattened_mut().split_at_mut(w / 2);
+            let line = |below: usize| &source.data[(4 * y + below) * w * 3..][..w * 3];
+            halve(line(0), line(1), upper);
+            halve(line(2), line(3), lower);
+            halve(upper.as_flattened(), lower.as_flattened(), out.as_chunks_mut::<3>().0);
+        },
+    );
+    out
+}
+
 /// Source: H x W; result: `height` x `width`.
 pub fn shrink_gray(source: &Gray, width: usize, height: usize) -> Gray {
     Gray { width, height, data: area::<1>(&source.data, (source.width, source.height), (width, height), 0..width, 0..height) }

@@ -38,7 +38,8 @@ const BESIDE: [f64; 2] = [0.95, 1.08];
 /// The photo and its halves, made as they are needed: several squares of a 12 MP photo share them.
 pub struct Levels<'a> {
     photo: &'a Rgb,
-    halves: Vec<Rgb>,
+    /// Half, a quarter, an eighth ... of its size; None: nobody has asked for it.
+    halves: Vec<Option<Rgb>>,
 }
 
 impl<'a> Levels<'a> {
@@ -54,19 +55,33 @@ impl<'a> Levels<'a> {
     pub fn square(&mut self, (cx, cy, side): (f64, f64, f64), out: usize, pad: u8) -> Rgb {
         let mut level = 0;
         while side / out as f64 > f64::from(2u32 << level) {
-            if self.halves.len() == level {
-                let from = self.halves.last().unwrap_or(self.photo);
-                self.halves.push(resize::shrink(from, (from.width / 2).max(1), (from.height / 2).max(1)));
-            }
             level += 1;
         }
-        let Some(small) = level.checked_sub(1).map(|k| &self.halves[k]) else {
-            return resize::square(self.photo, cx, cy, side, out, pad);
-        };
+        let (width, height) = (self.photo.width, self.photo.height);
+        let small = self.level(level);
         // An odd side was not halved exactly.
-        let (fx, fy) = (small.width as f64 / self.photo.width as f64, small.height as f64 / self.photo.height as f64);
-        let long = if self.photo.width >= self.photo.height { fx } else { fy };
+        let (fx, fy) = (small.width as f64 / width as f64, small.height as f64 / height as f64);
+        let long = if width >= height { fx } else { fy };
         resize::square(small, cx * fx, cy * fy, side * long, out, pad)
+    }
+
+    /// The photo, halved so many times. From the one before it or, where that was not asked for, from the one before that.
+    fn level(&mut self, level: usize) -> &Rgb {
+        let Some(place) = level.checked_sub(1) else { return self.photo };
+        if self.halves.len() <= place {
+            self.halves.resize(place + 1, None);
+        }
+        if self.halves[place].is_none() {
+            let is_there = |level: usize| level.checked_sub(1).is_none_or(|place| self.halves[place].is_some());
+            let made = if is_there(level - 1) {
+                let from = self.level(level - 1);
+                resize::shrink(from, (from.width / 2).max(1), (from.height / 2).max(1))
+            } else {
+                resize::quarter(self.level(level - 2))
+            };
+            self.halves[place] = Some(made);
+        }
+        self.halves[place].as_ref().unwrap_or(self.photo)
     }
 }
 
