@@ -197,6 +197,8 @@ pub struct Quality {
     pub max_clipped: f64,
     /// Glare / iris mask, 0..1.
     pub max_glare: f64,
+    /// Glare in the pupil / visible pupil, 0..1.
+    pub max_pupil_glare: f64,
     /// Visible iris / whole limbus disc, 0..1.
     pub min_usable_area: f64,
     /// Part of the limbus disc inside the photo, 0..1.
@@ -420,6 +422,7 @@ impl Default for Quality {
             max_lightness: 75.0,
             max_clipped: 0.15,
             max_glare: 0.35,
+            max_pupil_glare: 0.85,
             min_usable_area: 0.47,
             min_inside: 0.75,
             min_pupil_ratio: 0.1,

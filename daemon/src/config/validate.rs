@@ -273,6 +273,7 @@ impl Config {
             ("quality.min_iris_pupil_contrast", q.min_iris_pupil_contrast),
             ("quality.max_clipped", q.max_clipped),
             ("quality.max_glare", q.max_glare),
+            ("quality.max_pupil_glare", q.max_pupil_glare),
             ("quality.min_usable_area", q.min_usable_area),
             ("quality.min_inside", q.min_inside),
             ("quality.min_pupil_ratio", q.min_pupil_ratio),

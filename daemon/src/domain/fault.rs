@@ -104,7 +104,12 @@ pub const CATALOGUE: &[Entry] = &[
     ),
     entry(Code::TooDark, Q, "The iris is too dark.", "Take a new photo in better light."),
     entry(Code::TooBright, Q, "The iris is overexposed.", "Dim or move the lamp and take a new photo."),
-    entry(Code::TooMuchGlare, Q, "Reflections cover too much of the iris.", "Turn the lamp or the head a little and take a new photo."),
+    entry(
+        Code::TooMuchGlare,
+        Q,
+        "Reflections cover too much of the iris or its pupil.",
+        "Turn the lamp or the head a little and take a new photo.",
+    ),
     entry(
         Code::PupilOutOfRange,
         Q,

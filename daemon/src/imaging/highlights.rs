@@ -6,6 +6,9 @@
 //! Both follow the eye: in a pale grey iris the fibres themselves rise far above their median, so what counts is the rise in terms of the
 //! texture's own spread, and that is taken from its dark half, which no lamp touches. Flare must also be brighter than its zone, all around the
 //! pupil: a pale collarette beside a darker ring rises above its surroundings, too, and would be taken for the flare of any lamp on it.
+//!
+//! A lamp may be larger than its surroundings: what is burnt out and far above the eye's dark quarter is no surroundings, and a pupil's are
+//! never brighter than the iris beside it. Where pupil and iris meet, the pupil's edge may be a little off: a core there is brighter than either.
 
 use std::ops::Range;
 
@@ -35,6 +38,10 @@ const CORE_SPREADS: f32 = 3.0;
 const CORE_LEVEL: [u8; 2] = [135, 90];
 /// As good as burnt out: a core whatever the texture, if it rises at all.
 const BURNT: (u8, f32) = (215, 40.0);
+/// The same, this far above the dark quarter of the visible iris: a lamp whatever lies around it, and no surroundings of another px.
+const LAMP_RISE: u8 = 90;
+/// What lies so near to the pupil's edge, shares of its radius, may be iris.
+const PUPIL_EDGE: f64 = 0.12;
 /// Flare around a core, levels and spreads.
 const FLARE_RISE: f32 = 26.0;
 const FLARE_SPREADS: f32 = 1.0;
@@ -55,24 +62,26 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
         return Highlights { map: Region { x: 0, y: 0, gray: Gray::new(0, 0) }, count: 0, area_px: 0 };
     };
     let radius = geometry::radius(limbus);
-    let rise = window.rise(radius);
-    let spread = window.spread(&rise);
+    let lamp = window.lamp_level(radius);
+    let rise = window.rise(radius, lamp);
+    let spread = window.spread(&rise, lamp);
     let frame = geometry::Frame::new(limbus);
-    let zones = window.zones(&frame, radius);
+    let zones = window.zones(&frame, radius, lamp);
     let (w, h) = (window.width, window.height);
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
     // What rises less is neither, and that is nearly all.
     let least = FLARE_RISE.min(BURNT.1) as i16;
-    for (i, rise) in rise.iter().enumerate().filter(|(i, rise)| **rise >= least && window.inside[*i]) {
-        let part = usize::from(window.in_pupil[i]);
-        let (rise, spread, white) = (f32::from(*rise), spread[part], window.white[i]);
-        let stands_out = white >= CORE_LEVEL[part] && rise >= CORE_RISE.max(CORE_SPREADS * spread);
-        if stands_out || (white >= BURNT.0 && rise >= BURNT.1) {
+    for (i, rise) in rise.iter().enumerate().filter(|(i, rise)| **rise >= least && window.part[*i] != Part::Out) {
+        let part = window.part[i];
+        let as_pupil = usize::from(part != Part::Iris);
+        let (rise, spread, white) = (f32::from(*rise), spread[as_pupil], window.white[i]);
+        let above_zone = |levels: f32| f32::from(white) >= zones[window.zone(&frame, i)] + levels;
+        let stands_out = white >= CORE_LEVEL[as_pupil] && rise >= CORE_RISE.max(CORE_SPREADS * spread);
+        let is_burnt = white >= BURNT.0 && rise >= BURNT.1;
+        if white >= lamp || ((stands_out || is_burnt) && (part != Part::PupilEdge || above_zone(CORE_RISE))) {
             (core.data[i], flare.data[i]) = (255, 255);
-        } else if rise >= FLARE_RISE.max(FLARE_SPREADS * spread)
-            && (window.in_pupil[i] || f32::from(white) >= zones[window.zone(&frame, i)] + ZONE_RISE)
-        {
+        } else if rise >= FLARE_RISE.max(FLARE_SPREADS * spread) && (part != Part::Iris || above_zone(ZONE_RISE)) {
             flare.data[i] = 255;
         }
     }
@@ -85,6 +94,17 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
     Highlights { map: Region { x: window.x, y: window.y, gray: map }, count, area_px }
 }
 
+/// What a pixel is measured as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Outside the mask, or the limbus.
+    Out,
+    Iris,
+    /// Either: measured as pupil, but no surroundings of it, and no core where the iris beside it is as bright.
+    PupilEdge,
+    Pupil,
+}
+
 /// The photo inside the limbus' bounding box.
 struct Window {
     x: usize,
@@ -93,9 +113,7 @@ struct Window {
     height: usize,
     /// min(R, G, B).
     white: Vec<u8>,
-    /// In the mask and in the limbus.
-    inside: Vec<bool>,
-    in_pupil: Vec<bool>,
+    part: Vec<Part>,
 }
 
 impl Window {
@@ -110,34 +128,58 @@ impl Window {
         let (width, height) = (x1 - x, y1 - y);
         let (limbus, pupil) = (geometry::Frame::new(limbus), pupil.map(geometry::Frame::new));
         let size = width * height;
-        let mut w = Self { x, y, width, height, white: Vec::with_capacity(size), inside: vec![false; size], in_pupil: vec![false; size] };
+        let mut w = Self { x, y, width, height, white: Vec::with_capacity(size), part: vec![Part::Out; size] };
         for py in y..y1 {
             w.white.extend(photo.row(py)[x * 3..x1 * 3].chunks_exact(3).map(|px| px[0].min(px[1]).min(px[2])));
             let at = (py - y) * width;
-            let within = |frame: &geometry::Frame| {
-                let span = frame.span(py, 1.0, x1);
+            let within = |frame: &geometry::Frame, rho: f64| {
+                let span = frame.span(py, rho, x1);
                 span.start.max(x) - x..span.end.max(x) - x
             };
-            let (iris, seen) = (within(&limbus), &mask.row(py)[x..x1]);
-            let inside = &mut w.inside[at..at + width];
-            inside[iris.clone()].iter_mut().zip(&seen[iris]).for_each(|(inside, seen)| *inside = *seen >= 128);
+            let iris = within(&limbus, 1.0);
+            let part = &mut w.part[at..at + width];
+            part[iris.clone()].fill(Part::Iris);
             if let Some(pupil) = &pupil {
-                w.in_pupil[at..at + width][within(pupil)].fill(true);
+                let clipped = |rho: f64| {
+                    let span = within(pupil, rho);
+                    span.start.max(iris.start)..span.end.min(iris.end).max(span.start.max(iris.start))
+                };
+                part[clipped(1.0)].fill(Part::PupilEdge);
+                part[clipped(1.0 - PUPIL_EDGE)].fill(Part::Pupil);
             }
+            let seen = &mask.row(py)[x..x1];
+            part[iris.clone()].iter_mut().zip(&seen[iris]).filter(|(_, seen)| **seen < 128).for_each(|(part, _)| *part = Part::Out);
         }
         Some(w)
     }
 
+    /// Some thousand pixels, evenly.
+    fn some(&self, radius: f64) -> impl Iterator<Item = usize> {
+        let step = ((radius / 40.0) as usize).max(1);
+        (0..self.height).step_by(step).flat_map(move |y| (y * self.width..(y + 1) * self.width).step_by(step))
+    }
+
+    /// From this level on the darkest channel is a lamp's wherever it lies; 255 where the iris is so bright that no level says so.
+    fn lamp_level(&self, radius: f64) -> u8 {
+        let mut levels: Vec<u8> = self.some(radius).filter(|i| self.part[*i] == Part::Iris).map(|i| self.white[i]).collect();
+        let quarter = levels.len() / 4;
+        if levels.is_empty() { 255 } else { levels.select_nth_unstable(quarter).1.saturating_add(LAMP_RISE).max(BURNT.0) }
+    }
+
     /// How far each pixel's darkest channel lies above the median of its surroundings, levels; iris and pupil each on their own (a lamp
-    /// across the pupil's edge must not make the iris beside it look bright). Medians on a grid of cells a third of the radius wide, each
-    /// over its 3 x 3 cells.
-    fn rise(&self, radius: f64) -> Vec<i16> {
+    /// across the pupil's edge must not make the iris beside it look bright), lamps left out. Medians on a grid of cells a third of the
+    /// radius wide, each over its 3 x 3 cells.
+    fn rise(&self, radius: f64, lamp: u8) -> Vec<i16> {
         let cell = ((radius / 3.0).round() as usize).max(4);
         let (cols, rows) = (self.width.div_ceil(cell), self.height.div_ceil(cell));
         let mut histograms = vec![[[0u32; 64]; 2]; cols * rows];
         for (c, stretch) in self.stretches(cell) {
-            for i in stretch.filter(|i| self.inside[*i]) {
-                histograms[c][usize::from(self.in_pupil[i])][usize::from(self.white[i] / 4)] += 1;
+            for i in stretch.filter(|i| self.white[*i] < lamp) {
+                match self.part[i] {
+                    Part::Iris => histograms[c][0][usize::from(self.white[i] / 4)] += 1,
+                    Part::Pupil => histograms[c][1][usize::from(self.white[i] / 4)] += 1,
+                    Part::PupilEdge | Part::Out => {}
+                }
             }
         }
         let median = |cx: usize, cy: usize, part: usize| {
@@ -154,13 +196,19 @@ impl Window {
                 seen > half
             })
         };
-        let medians: Vec<[i16; 2]> =
-            (0..cols * rows).map(|c| [0, 1].map(|part| median(c % cols, c / cols, part).map_or(0, |bin| bin as i16 * 4 + 2))).collect();
+        let medians: Vec<[i16; 2]> = (0..cols * rows)
+            .map(|c| {
+                let [iris, pupil] = [0, 1].map(|part| median(c % cols, c / cols, part).map(|bin| bin as i16 * 4 + 2));
+                // A pupil that nothing but a lamp shows, or a dim lamp fills, is measured against its iris.
+                let pupil = pupil.into_iter().chain(iris).min().unwrap_or(0);
+                [iris.unwrap_or(pupil), pupil]
+            })
+            .collect();
         let mut rise = Vec::with_capacity(self.white.len());
         for (c, stretch) in self.stretches(cell) {
             let [iris, pupil] = medians[c];
-            let places = self.white[stretch.clone()].iter().zip(&self.in_pupil[stretch]);
-            rise.extend(places.map(|(white, in_pupil)| i16::from(*white) - if *in_pupil { pupil } else { iris }));
+            let places = self.white[stretch.clone()].iter().zip(&self.part[stretch]);
+            rise.extend(places.map(|(white, part)| i16::from(*white) - if *part == Part::Iris { iris } else { pupil }));
         }
         rise
     }
@@ -179,26 +227,32 @@ impl Window {
     }
 
     /// Each zone's median of the darkest channel, of some thousand pixels of the iris.
-    fn zones(&self, limbus: &geometry::Frame, radius: f64) -> [f32; ZONES] {
-        let step = ((radius / 40.0) as usize).max(1);
+    fn zones(&self, limbus: &geometry::Frame, radius: f64, lamp: u8) -> [f32; ZONES] {
         let mut levels = vec![Vec::new(); ZONES];
-        for y in (0..self.height).step_by(step) {
-            for i in (y * self.width..(y + 1) * self.width).step_by(step).filter(|i| self.inside[*i] && !self.in_pupil[*i]) {
-                levels[self.zone(limbus, i)].push(self.white[i]);
-            }
+        for i in self.some(radius).filter(|i| self.part[*i] == Part::Iris && self.white[*i] < lamp) {
+            levels[self.zone(limbus, i)].push(self.white[i]);
         }
-        let median = |mut zone: Vec<u8>| {
-            let middle = zone.len() / 2;
-            if zone.is_empty() { 0.0 } else { f32::from(*zone.select_nth_unstable(middle).1) }
-        };
-        std::array::from_fn(|n| median(std::mem::take(&mut levels[n])))
+        // Where the pupil is, the innermost zone that is seen stands for what lies within it.
+        let mut medians = [0.0; ZONES];
+        for n in (0..ZONES).rev() {
+            let middle = levels[n].len() / 2;
+            medians[n] = match levels[n].is_empty() {
+                false => f32::from(*levels[n].select_nth_unstable(middle).1),
+                true => medians.get(n + 1).copied().unwrap_or(0.0),
+            };
+        }
+        medians
     }
 
     /// How far the dark tenth of the iris' and of the pupil's own texture lies below its median, levels.
-    fn spread(&self, rise: &[i16]) -> [f32; 2] {
+    fn spread(&self, rise: &[i16], lamp: u8) -> [f32; 2] {
         let mut histograms = [[0u32; 256]; 2];
-        for (i, rise) in rise.iter().enumerate().filter(|(i, _)| self.inside[*i]) {
-            histograms[usize::from(self.in_pupil[i])][(-rise).clamp(0, 255) as usize] += 1;
+        for (i, rise) in rise.iter().enumerate().filter(|(i, _)| self.white[*i] < lamp) {
+            match self.part[i] {
+                Part::Iris => histograms[0][(-rise).clamp(0, 255) as usize] += 1,
+                Part::Pupil => histograms[1][(-rise).clamp(0, 255) as usize] += 1,
+                Part::PupilEdge | Part::Out => {}
+            }
         }
         histograms.map(|h| {
             let (tenth, mut seen) = (h.iter().sum::<u32>() / 10, 0);
@@ -325,6 +379,32 @@ mod tests {
             photo.set(x, y, [104, 106, 110]);
         }
         assert_eq!(find(&photo, &limbus, Some(&pupil), &mask).area_px, 25);
+    }
+
+    #[test]
+    fn a_lamp_larger_than_its_surroundings_is_found_whole_also_where_it_fills_the_pupil() {
+        for colour in [[70, 45, 30], [120, 150, 190]] {
+            for (cx, cy, r) in [(102.0, 98.0, 24.0), (102.0, 98.0, 30.0), (100.0, 140.0, 35.0)] {
+                let (mut photo, limbus, pupil, mask) = eye(colour);
+                let lamp = mask::ellipse(200, 200, &geometry::circle(cx, cy, r));
+                (0..200 * 200).filter(|i| lamp.data[*i] >= 128).for_each(|i| photo.set(i % 200, i / 200, [250, 252, 251]));
+                let h = find(&photo, &limbus, Some(&pupil), &mask);
+                let found = h.map.expand(200, 200);
+                let (area, seen) = (lamp.count_inside(), (0..200 * 200).filter(|i| lamp.data[*i] >= 128 && found.data[*i] == 255).count());
+                assert!(
+                    seen * 100 >= area * 97 && h.area_px as usize * 100 <= area * 103,
+                    "{colour:?}, {r} px: {seen}, {} of {area}",
+                    h.area_px
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_pale_iris_is_no_lamp_where_the_pupil_was_taken_for_larger_than_it_is() {
+        let (photo, limbus, pupil, mask) = eye([160, 165, 170]);
+        let larger = Ellipse { rx: pupil.rx * 1.06, ry: pupil.ry * 1.06, ..pupil };
+        assert_eq!(find(&photo, &limbus, Some(&larger), &mask).area_px, 0);
     }
 
     #[test]

@@ -39,9 +39,10 @@ pub struct Thresholds {
     /// L*, 0..100.
     pub min_lightness: f64,
     pub max_lightness: f64,
-    /// 0..1, and the next three.
+    /// 0..1, and the next four.
     pub max_clipped: f64,
     pub max_glare: f64,
+    pub max_pupil_glare: f64,
     pub min_usable_area: f64,
     pub min_inside: f64,
     pub min_pupil_ratio: f64,
@@ -91,6 +92,7 @@ pub struct Judgement {
 /// | `sharpness` | fine detail / coarse detail of the visible limbus, percent: see `Bands::sharpness` |
 /// | `usable_area` | visible iris without glare / whole iris (limbus less pupil): lids, lashes, glare ("usable iris area") |
 /// | `glare_share` | glare / visible iris with pupil |
+/// | `pupil_glare` | glare in the pupil / visible pupil: of one that nothing but a lamp shows not even its colour can be told; absent where no pupil was seen |
 /// | `pupil_ratio` | pupil radius / limbus radius ("pupil iris ratio") |
 /// | `gaze` | angle off the camera's axis of a circle that looks like this limbus: acos(ry / rx), degrees |
 /// | `iris_sclera_contrast` | see `Patch::sclera_contrast`; warns only; absent where no sclera was seen |
@@ -125,6 +127,9 @@ pub fn measure(seen: &Seen<'_>, t: &Thresholds) -> Judgement {
     sheet.at_least("sharpness", "%", bands.sharpness(&patch), t.min_sharpness, Code::TooBlurred);
     sheet.at_least("usable_area", "ratio", patch.usable_area(), t.min_usable_area, Code::IrisCovered);
     sheet.at_most("glare_share", "ratio", patch.glare_share(), t.max_glare, Code::TooMuchGlare);
+    if let Some(glare) = patch.pupil_glare() {
+        sheet.at_most("pupil_glare", "ratio", glare, t.max_pupil_glare, Code::TooMuchGlare);
+    }
     if let Some(pupil) = pupil {
         let ratio = geometry::radius(pupil) / radius;
         let nearest = if ratio < t.min_pupil_ratio { t.min_pupil_ratio } else { t.max_pupil_ratio };
@@ -205,6 +210,7 @@ pub(super) mod tests {
         max_lightness: 75.0,
         max_clipped: 0.15,
         max_glare: 0.35,
+        max_pupil_glare: 0.85,
         min_usable_area: 0.47,
         min_inside: 0.75,
         min_pupil_ratio: 0.1,
@@ -244,7 +250,7 @@ pub(super) mod tests {
             let seen = Seen { photo: &photo, mask: &mask, limbus: &limbus, pupil: Some(&pupil), glare: &glare, confidence: 0.9 };
             let Judgement { quality, faults, .. } = measure(&seen, &T);
             assert_eq!(faults, [], "{iris}: {:?}", quality.metrics);
-            assert_eq!(quality.metrics.len(), 17);
+            assert_eq!(quality.metrics.len(), 18);
         }
     }
 
@@ -261,6 +267,8 @@ pub(super) mod tests {
         assert_eq!(codes(&photo, &limbus, Some(&pupil), &mask, &none)[0], Code::IrisCutOff);
         let (photo, limbus, pupil, mut mask) = eye(200.0, 60.0, 1.0);
         let glare = mask::ellipse(400, 300, &circle(160.0, 150.0, 62.0));
+        assert_eq!(codes(&photo, &limbus, Some(&pupil), &mask, &glare), [Code::TooMuchGlare]);
+        let glare = mask::ellipse(400, 300, &pupil);
         assert_eq!(codes(&photo, &limbus, Some(&pupil), &mask, &glare), [Code::TooMuchGlare]);
         assert_eq!(codes(&photo, &limbus, Some(&circle(200.0, 150.0, 5.0)), &mask, &none), [Code::PupilOutOfRange]);
         let aside = Ellipse { ry: 50.0, ..limbus };

@@ -52,6 +52,7 @@ impl Settings {
                 max_lightness: q.max_lightness,
                 max_clipped: q.max_clipped,
                 max_glare: q.max_glare,
+                max_pupil_glare: q.max_pupil_glare,
                 min_usable_area: q.min_usable_area,
                 min_inside: q.min_inside,
                 min_pupil_ratio: q.min_pupil_ratio,

@@ -156,6 +156,12 @@ impl Patch {
         let glare = self.count(&[Kind::Glare, Kind::PupilGlare]);
         glare / (glare + self.count(&[Kind::Iris, Kind::Pupil])).max(1.0)
     }
+
+    /// Glare / visible pupil. None: no pupil is seen.
+    pub fn pupil_glare(&self) -> Option<f64> {
+        let seen = self.count(&[Kind::Pupil, Kind::PupilGlare]);
+        (seen > 0.0).then(|| self.count(&[Kind::PupilGlare]) / seen)
+    }
 }
 
 /// Where a sample lies between two columns, or two rows: both, and the share of the second.
