@@ -3,7 +3,7 @@
 //! ```text
 //!   whole photo, letterboxed --network--> limbus: centre, R --square of 3.4 R around it--> network, twice
 //!                each look = the mean of the picture and its mirror image
-//!   last look -> limbus: a circle through the contour between the lids, drawn to the photo's own edge (geometry::edge)
+//!   last look -> limbus: a circle, squeezed if the eye looks aside, through the contour between the lids, drawn to the photo's own edge (geometry::edge)
 //!             -> mask: mean of what is visible and of the opening, both inside the limbus, drawn to the photo's edges (mask::guided) -> photo's size
 //! ```
 //!
@@ -59,7 +59,7 @@ pub fn find<E: From<RunError>>(
     let Some(seen) = last.limbus(photo).or_else(|| last.disc().map(|(cx, cy, r)| geometry::circle(cx, cy, r))) else {
         return Ok(None);
     };
-    let round = last.circle(photo, &seen);
+    let round = last.between_lids(photo, &seen);
     let limbus = geometry::edge::limbus(photo, &round, geometry::edge::DRAWN, |x, y| last.is_open(x, y)).unwrap_or(round);
     let mask = shape::mask(&mut levels, &last, &limbus);
     if mask.count_inside() == 0 {

@@ -34,6 +34,10 @@ const MIN_PX: usize = 12;
 const OPEN: f32 = 0.6;
 /// A point of the contour is the limbus', not a lid's, where it is open this much further in and out, shares of its way from the centre.
 const BESIDE: [f64; 2] = [0.95, 1.08];
+/// Short axis / long axis: flatter is an eye that looks aside; above it the network's contour is not that sure.
+const ASIDE: f64 = 0.85;
+/// Flatter is no eye.
+const FLATTEST: f64 = 0.2;
 
 /// The photo and its halves, made as they are needed: several squares of a 12 MP photo share them.
 pub struct Levels<'a> {
@@ -173,14 +177,25 @@ impl Look {
         self.ellipse(PUPIL, photo)
     }
 
-    /// A circle on the limbus as far as it is seen, px of the photo. `seen`: the ellipse of the whole contour; where a lid hangs over the iris the
-    /// network's disc is flatter than the eye's, and so is that ellipse: its long axis is the better radius, the arcs between the lids the best.
-    pub fn circle(&self, photo: &Rgb, seen: &Ellipse) -> Ellipse {
+    /// The limbus as far as it is seen, px of the photo. `seen`: the ellipse of the whole contour; where a lid hangs over the iris the network's
+    /// disc is flatter than the eye's, and so is that ellipse: its long axis is the better radius, the arcs between the lids the best. They are
+    /// those of a circle, or of a circle squeezed along `seen`'s short axis where the eye looks aside ([`squeeze`]).
+    pub fn between_lids(&self, photo: &Rgb, seen: &Ellipse) -> Ellipse {
         let on_photo = |(x, y): Point| (self.left() + x * self.scale(), self.top() + y * self.scale());
         let mut points: Vec<Point> = self.rim(LIMBUS, photo).into_iter().map(on_photo).collect();
         let open = |(x, y): &Point| BESIDE.iter().all(|k| self.is_open(seen.cx + k * (x - seen.cx), seen.cy + k * (y - seen.cy)));
         points.retain(open);
-        geometry::arc::fit(&points, &geometry::circle(seen.cx, seen.cy, seen.rx.max(seen.ry)))
+        let (squeeze, (ux, uy)) = (squeeze(seen), short_axis(seen));
+        let by = |(x, y): Point, factor: f64| {
+            let along = (factor - 1.0) * ((x - seen.cx) * ux + (y - seen.cy) * uy);
+            (x + along * ux, y + along * uy)
+        };
+        points.iter_mut().for_each(|p| *p = by(*p, 1.0 / squeeze));
+        let long = seen.rx.max(seen.ry);
+        let round = geometry::arc::fit(&points, &geometry::circle(seen.cx, seen.cy, long));
+        let (cx, cy) = by((round.cx, round.cy), squeeze);
+        let half = |axis: f64| if axis < long { round.rx * squeeze } else { round.rx };
+        Ellipse { cx, cy, rx: half(seen.rx), ry: half(seen.ry), angle_deg: seen.angle_deg }
     }
 
     /// Limbus or pupil, px of the photo.
@@ -226,6 +241,18 @@ impl Look {
             Some((self.left() + cx * self.scale(), self.top() + cy * self.scale(), r * self.scale()))
         })
     }
+}
+
+/// Short axis / long axis of an eye that looks aside, 1 of one that does not. An upright limbus is no lid's doing, one that lies mostly is.
+fn squeeze(seen: &Ellipse) -> f64 {
+    let (flat, (across, down)) = (seen.rx.min(seen.ry) / seen.rx.max(seen.ry), short_axis(seen));
+    if across.abs() > down.abs() && (FLATTEST..ASIDE).contains(&flat) { flat } else { 1.0 }
+}
+
+/// Its direction, of length 1.
+fn short_axis(e: &Ellipse) -> Point {
+    let (s, c) = e.angle_deg.to_radians().sin_cos();
+    if e.rx < e.ry { (c, -s) } else { (s, c) }
 }
 
 /// The largest component of `plane > level`, holes filled: 255 and 0.
