@@ -290,6 +290,36 @@ fn a_network_that_is_named_and_missing_is_the_devices_fault_and_auto_goes_withou
     assert_eq!(done.report.enhance.fallback_reason, None, "Lanczos is what auto means here");
 }
 
+#[test]
+fn a_report_says_why_the_iris_was_found_without_a_network_and_warns_where_one_is_there_that_cannot_run() {
+    let bench = Bench::eye();
+    let told = |weights: &Path, runtime: Option<Arc<dyn ModelRuntime>>, options: Options, model: &str| {
+        let none = ModelError { code: Code::RuntimeMissing, detail: "no library in this test".into() };
+        let engine = Engine::new(Manifest::load(Path::new("/nonexistent"), weights).expect("manifest"), runtime.ok_or(none), options);
+        let report = bench.run(&pipeline_on(engine, |c| c.segment.model = model.into()), &Counting::default()).expect("completes").report;
+        assert_eq!((report.iris.method.as_str(), report.iris.model), ("classical", None));
+        (report.iris.fallback_reason, report.warnings)
+    };
+    let runtime = || Some(Arc::new(Broken(|_| ())) as Arc<dyn ModelRuntime>);
+    let cut = tempfile::tempdir().expect("temp folder");
+    let iris = fs::read(weights().join("iris.onnx")).expect("weights");
+    fs::write(cut.path().join("iris.onnx"), &iris[..iris.len() / 2]).expect("write");
+    let short = Options { memory: Some(1 << 20), ..Options::default() };
+    for (weights, runtime, options, word) in [
+        (weights(), None, Options::default(), "no library in this test"),
+        (cut.path().to_owned(), runtime(), Options::default(), "has sha256"),
+        (weights(), runtime(), short, "not enough memory for the network"),
+    ] {
+        let (reason, warnings) = told(&weights, runtime, options, "auto");
+        assert!(reason.is_some_and(|r| r.contains(word)), "{word}");
+        assert!(warnings.len() == 1 && warnings[0].contains(word) && warnings[0].contains("classical"), "{warnings:?}");
+    }
+    let empty = tempfile::tempdir().expect("temp folder");
+    let (reason, warnings) = told(empty.path(), runtime(), Options::default(), "auto");
+    assert_eq!((reason.as_deref(), warnings.len()), (Some("no network for segmentation is installed"), 0), "{warnings:?}");
+    assert_eq!(told(empty.path(), None, Options::default(), "classical"), (None, Vec::new()));
+}
+
 /// A super-resolution network that is wrong from its second tile on.
 struct Broken(Spoil);
 struct BrokenModel(Spoil, Cell<usize>);

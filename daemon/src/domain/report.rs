@@ -61,6 +61,9 @@ pub struct IrisFacts {
     /// The execution provider that really ran; null without a network.
     #[serde(default)]
     pub provider: Option<String>,
+    /// Why it is classical where `segment.model` is `auto`: no network is installed, or what kept it from running (then a warning, too).
+    #[serde(default)]
+    pub fallback_reason: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -161,7 +164,8 @@ pub struct Report {
     pub iris: IrisFacts,
     pub quality: BTreeMap<String, Metric>,
     pub verdict: Verdict,
-    /// Sentences for the person: quality findings that did not stop the job (`quality.mode` report or off, or warn-only figures).
+    /// Sentences for the person: quality findings that did not stop the job (`quality.mode` report or off, or warn-only figures), a network
+    /// that could not run, a photo that was not merged.
     pub warnings: Vec<String>,
     /// Networks of this result that did not run as configured: "iris: cuda wanted, cpu ran, because ...".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -190,12 +190,24 @@ impl Engine {
 
     /// Whether a network of this role could be loaded: its file lies there, and there is a runtime.
     pub fn installed(&self, role: Role) -> Vec<&ModelRow> {
-        let mut there: Vec<_> =
-            self.inner.manifest.models().iter().filter(|m| m.role == role && self.inner.manifest.locate(m).is_some()).collect();
+        let mut there: Vec<_> = self.lying_here(role).collect();
         if !there.is_empty() && self.inner.runtime.is_err() {
             there.clear();
         }
         there
+    }
+
+    /// The first that is [`installed`](Engine::installed), or why there is none. Codes: WeightsMissing, RuntimeMissing.
+    pub fn one_of(&self, role: Role) -> Result<&ModelRow, ModelError> {
+        let none = || ModelError { code: Code::WeightsMissing, detail: format!("no network for {} is installed", role.name()) };
+        let row = self.lying_here(role).next().ok_or_else(none)?;
+        self.inner.runtime.as_ref().map_err(Clone::clone)?;
+        Ok(row)
+    }
+
+    fn lying_here(&self, role: Role) -> impl Iterator<Item = &ModelRow> {
+        let manifest = &self.inner.manifest;
+        manifest.models().iter().filter(move |m| m.role == role && manifest.locate(m).is_some())
     }
 
     /// Loads the network if need be and runs it. Input and output have the manifest's shapes, row-major.
@@ -279,7 +291,7 @@ impl Engine {
         let Some(can_have) = self.can_have(held) else { return Ok(wanted) };
         memory::tile(&slot.row, wanted, batch, can_have).ok_or_else(|| {
             let window = window(&slot.row, 0);
-            RunError::Unusable(too_large(&slot.row, memory::need(&slot.row, &[batch, 3, window, window]), can_have))
+            RunError::Unusable(too_large(memory::need(&slot.row, &[batch, 3, window, window]), can_have))
         })
     }
 
@@ -326,7 +338,7 @@ impl Engine {
     fn fits(&self, row: &ModelRow, shape: &[usize], held: u64) -> Result<(), ModelError> {
         let need = memory::need(row, shape);
         match self.can_have(held) {
-            Some(can_have) if need > can_have => Err(too_large(row, need, can_have)),
+            Some(can_have) if need > can_have => Err(too_large(need, can_have)),
             _ => Ok(()),
         }
     }
@@ -338,9 +350,9 @@ impl Engine {
     }
 }
 
-fn too_large(row: &ModelRow, need: u64, can_have: u64) -> ModelError {
+fn too_large(need: u64, can_have: u64) -> ModelError {
     let mb = |bytes: u64| bytes.div_ceil(1_000_000);
-    let detail = format!("{}: not enough memory: it needs {} MB and can have {}", row.name, mb(need), can_have / 1_000_000);
+    let detail = format!("not enough memory for the network: it needs {} MB and can have {}", mb(need), can_have / 1_000_000);
     ModelError { code: Code::DeviceBusy, detail }
 }
 

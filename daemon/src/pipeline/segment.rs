@@ -44,23 +44,22 @@ pub struct Found {
 
 /// Looks for the iris. Errors: those of a network that the configuration names.
 pub fn see(photo: &Rgb, settings: &Settings, engine: &Engine, steps: &Steps<'_>) -> Result<Seen, Halt> {
-    let mut warnings = Vec::new();
-    let network = choose(settings, engine)?;
-    let mut seen = match &network {
+    let seen = match choose(settings, engine)? {
         Network::None => Seen::by_eye(photo),
+        // That is what `auto` means on a device that nobody brought a network onto: told, and no reason to warn.
+        Network::Absent(why) if why.code == Code::WeightsMissing => Seen::by_eye(photo).instead(why.detail),
+        Network::Absent(why) => Seen::by_eye(photo).instead(why.detail).warned(),
         Network::Named(row) => Seen::by_network(photo, row, engine, steps)?,
         Network::Auto(row) => match Seen::by_network(photo, row, engine, steps) {
             Err(Halt::Fault(fault)) => {
                 tracing::warn!(model = row.name, code = %fault.code.name(), detail = fault.detail, "the classical segmenter takes over");
                 steps.stand_in();
-                warnings.push(format!("The network {} could not run; the classical segmenter was used.", row.name));
-                Seen::by_eye(photo)
+                Seen::by_eye(photo).instead(format!("{}: {}", row.name, fault.detail)).warned()
             }
             seen => seen?,
         },
     };
     steps.at(0.75)?;
-    seen.warnings = warnings;
     Ok(seen)
 }
 
@@ -101,12 +100,14 @@ enum Network<'a> {
     Named(&'a ModelRow),
     /// May run; the classical segmenter stands in.
     Auto(&'a ModelRow),
+    /// One would run if there were one, and this is why there is none.
+    Absent(ModelError),
 }
 
 fn choose<'a>(settings: &Settings, engine: &'a Engine) -> Result<Network<'a>, ModelError> {
     match settings.segment_model.as_str() {
         "classical" => Ok(Network::None),
-        "auto" => Ok(engine.installed(Role::Segmentation).first().map_or(Network::None, |row| Network::Auto(row))),
+        "auto" => Ok(engine.one_of(Role::Segmentation).map_or_else(Network::Absent, Network::Auto)),
         name => {
             let row = engine.spec(name)?;
             if row.role != Role::Segmentation {
@@ -123,6 +124,8 @@ struct By {
     method: &'static str,
     row: Option<ModelRow>,
     provider: Option<String>,
+    /// Why it is not the network that the configuration asks for.
+    fallback_reason: Option<String>,
 }
 
 /// What a segmenter made of a photo.
@@ -135,14 +138,30 @@ pub struct Seen {
 impl Seen {
     fn by_eye(photo: &Rgb) -> Self {
         let found = segment::classical(photo).map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
-        Self { found, by: By { method: "classical", row: None, provider: None }, warnings: Vec::new() }
+        Self { found, by: By { method: "classical", row: None, provider: None, fallback_reason: None }, warnings: Vec::new() }
     }
 
     fn by_network(photo: &Rgb, row: &ModelRow, engine: &Engine, steps: &Steps<'_>) -> Result<Self, Halt> {
         let found = eyenet::find(photo, row, engine, |done| Ok::<_, Halt>(steps.at(0.75 * done)?))?;
         let found = found.map(|f| Found { mask: f.mask, limbus: f.limbus, pupil: f.pupil, confidence: f.confidence });
         let provider = Some(engine.runs_on(&row.name)?.provider);
-        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()), provider }, warnings: Vec::new() })
+        Ok(Self { found, by: By { method: "onnx", row: Some(row.clone()), provider, fallback_reason: None }, warnings: Vec::new() })
+    }
+
+    /// In the place of a network, which could not run because of this.
+    fn instead(mut self, reason: String) -> Self {
+        self.by.fallback_reason = Some(reason);
+        self
+    }
+
+    /// The person is told of it, too: a network is here, and something is wrong with it or with the device.
+    fn warned(mut self) -> Self {
+        let reason = self.by.fallback_reason.as_deref().unwrap_or_default().trim_end_matches(['.', '\n']);
+        self.warnings.push(format!(
+            "The network that finds the iris could not run; the classical segmenter was used. Why: {reason}. \
+             If it stays so, contact support."
+        ));
+        self
     }
 }
 
@@ -152,8 +171,8 @@ impl By {
         // Thousandths: what is beyond them is arithmetic, not eye.
         let (limbus, pupil) = (rounded(&limbus), pupil.as_ref().map(rounded));
         let (coverage, confidence) = (round(coverage, 1e6), round(confidence, 1e3));
-        let (method, provider) = (self.method.to_owned(), self.provider);
-        IrisFacts { limbus, pupil, coverage, confidence, method, model, model_sha256, provider }
+        let (method, provider, fallback_reason) = (self.method.to_owned(), self.provider, self.fallback_reason);
+        IrisFacts { limbus, pupil, coverage, confidence, method, model, model_sha256, provider, fallback_reason }
     }
 }
 

@@ -251,7 +251,7 @@ fn a_camera_whose_burst_has_other_lamps_in_each_frame_gives_one_photo_without_th
     let done = client.completed(id(job));
     let made = report(&daemon.state, &done);
     merged(&made, &[photo, &others[0], &others[1]]);
-    assert_eq!(made["warnings"], json!([]), "every frame fits");
+    assert!(!made["warnings"].to_string().contains("left out"), "every frame fits: {:#}", made["warnings"]);
     let alone = client.completed(&client.submit(id(photo)));
     assert!(made_up(&made) < made_up(&report(&daemon.state, &alone)), "{:#}", made["reflections"]);
     feed.wait_kind(id(job), "completed", SOON);

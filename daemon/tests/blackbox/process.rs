@@ -198,6 +198,8 @@ fn a_runtime_that_cannot_be_loaded_does_not_stop_the_work() {
     let report: Value = serde_json::from_slice(&fs::read(bench.out().join("eye.report.json")).unwrap()).unwrap();
     assert_eq!((&report["iris"]["method"], &report["iris"]["model"]), (&"classical".into(), &Value::Null));
     assert_eq!(report["enhance"]["provider"], Value::Null, "no network ran");
+    let (why, path) = (report["iris"]["fallback_reason"].as_str().unwrap(), library.path().to_str().unwrap());
+    assert!(why.contains(path) && report["warnings"][0].as_str().is_some_and(|w| w.contains(path)), "{report:#}");
 }
 
 #[test]
