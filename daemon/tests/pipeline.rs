@@ -252,6 +252,20 @@ fn with_the_gate_off_the_refusal_becomes_a_warning_and_every_file_is_written() {
 }
 
 #[test]
+fn a_verdict_of_warn_comes_with_a_sentence_for_each_figure_that_is_low() {
+    let bench = Bench::eye();
+    let strict = pipeline(|c| {
+        c.segment.model = "classical".into();
+        (c.quality.min_iris_sclera_contrast, c.quality.min_iris_pupil_contrast) = (1.0, 1.0);
+    });
+    let report = bench.run(&strict, &Counting::default()).expect("completes").report;
+    let low = report.quality.values().filter(|m| !m.pass).count();
+    assert_eq!((serde_json::to_value(report.verdict).expect("JSON"), low), ("warn".into(), 2), "{:?}", report.quality);
+    assert_eq!(report.warnings.len(), low, "{:?}", report.warnings);
+    assert!(report.warnings[0].contains("white of the eye") && report.warnings[1].contains("pupil"), "{:?}", report.warnings);
+}
+
+#[test]
 fn originals_that_are_gone_changed_or_no_picture_are_named_for_what_they_are() {
     let pipeline = pipeline(|_| ());
     assert_eq!(Bench::new(b"hello, I am a photo").fault(&pipeline), Code::UnsupportedImage);

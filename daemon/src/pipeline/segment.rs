@@ -211,9 +211,28 @@ fn judge(photo: &Rgb, found: Found, by: By, settings: &Settings, mut warnings: V
         return Ok(Verdict::Refused { fault, quality: Some(quality), picture });
     }
     warnings.extend(faults.into_iter().map(|f| format!("{} {}", f.message, f.suggestion)));
+    warnings.extend(hints(&quality));
     steps.at(0.95)?;
     let iris = by.facts(limbus, pupil, coverage, confidence);
     Ok(Verdict::Good(Box::new(Eye { mask, iris, highlights, quality, warnings })))
+}
+
+/// Figures that refuse no photo: what it means for the person that one is low, and what to do.
+const HINTS: [(&str, &str); 2] = [
+    (
+        "iris_sclera_contrast",
+        "The iris hardly stands out from the white of the eye, so its outer edge is less certain. \
+         Check the edge in the mask; for another photo, light the whole eye evenly.",
+    ),
+    (
+        "iris_pupil_contrast",
+        "The pupil hardly stands out from the iris, as in dark eyes, so its edge is less certain. \
+         Check the pupil before you measure it; for another photo, use more light from the side.",
+    ),
+];
+
+fn hints(quality: &Quality) -> impl Iterator<Item = String> {
+    HINTS.iter().filter(|(name, _)| quality.metrics.get(*name).is_some_and(|m| !m.pass)).map(|(_, hint)| (*hint).to_owned())
 }
 
 /// A photo without an iris, where the gate is off: a mask of nothing, around the middle, of no confidence; the picture is still made.
