@@ -27,8 +27,8 @@ pub(super) struct Arguments {
     /// comes from the others instead of being made up.
     #[arg(long)]
     merge: bool,
-    /// Made if it is not there. NAME.jpg, NAME.mask.png and NAME.report.json are written for each photo; for a refused one
-    /// NAME.annotated.jpg.
+    /// Made if it is not there. NAME.jpg, NAME.mask.png, NAME.synthetic.png (which pixels were made up) and NAME.report.json are written
+    /// for each photo; for a refused one NAME.annotated.jpg.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

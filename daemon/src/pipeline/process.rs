@@ -22,7 +22,7 @@ use crate::{
     inference::manifest::hash,
 };
 
-const ENDINGS: [&str; 3] = [".jpg", ".mask.png", ".report.json"];
+const ENDINGS: [&str; 4] = [".jpg", ".mask.png", ".synthetic.png", ".report.json"];
 const ANNOTATED: &str = ".annotated.jpg";
 /// The work folder's name, before the process' number.
 const WORK: &str = ".irisd-process-";
@@ -44,8 +44,8 @@ struct Line<'a> {
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 enum Files {
-    /// NAME.jpg, NAME.mask.png, NAME.report.json.
-    Made { image: String, mask: String, report: String },
+    /// NAME.jpg, NAME.mask.png, NAME.synthetic.png (255: made up), NAME.report.json.
+    Made { image: String, mask: String, synthetic: String, report: String },
     /// NAME.annotated.jpg: the photo, small, and what is wrong with it.
     Refused { annotated: String },
 }
@@ -243,10 +243,10 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(super::save::fault(out, &e).into()),
                 _ => {}
             }
-            let [image, mask, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
+            let [image, mask, synthetic, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
             // The image last: whoever waits for the picture finds the others.
-            bring(&[("mask.png", &mask), ("report.json", &report), ("image.jpg", &image)])?;
-            let files = Files::Made { image: told(&image), mask: told(&mask), report: told(&report) };
+            bring(&[("mask.png", &mask), ("synthetic.png", &synthetic), ("report.json", &report), ("image.jpg", &image)])?;
+            let files = Files::Made { image: told(&image), mask: told(&mask), synthetic: told(&synthetic), report: told(&report) };
             Ok(Made { image, files, report: done.report })
         }
         Err(Ended::Refused(refusal, _)) => {

@@ -81,9 +81,10 @@ fn good_and_bad_photos_have_a_line_each_and_the_bad_ones_make_it_exit_1() {
     assert_eq!((&lines[3]["status"], &lines[3]["error_code"]), (&"failed".into(), &"original_missing".into()));
     assert_eq!((&lines[3]["message"], &lines[3]["suggestion"]), (&"There is no such file.".into(), &"Check the path.".into()));
     assert!(!bench.dir.path().join("state").exists(), "nothing is made but the results");
-    let made: Vec<String> = files::listing(&bench.out()).into_keys().filter(|n| !n.contains("synthetic") && !n.contains("thumb")).collect();
-    assert_eq!(made, ["good.jpg", "good.mask.png", "good.report.json"]);
-    for (kind, ending) in [("image", "good.jpg"), ("mask", "good.mask.png"), ("report", "good.report.json")] {
+    let made: Vec<String> = files::listing(&bench.out()).into_keys().collect();
+    assert_eq!(made, ["good.jpg", "good.mask.png", "good.report.json", "good.synthetic.png"]);
+    let kinds = [("image", "good.jpg"), ("mask", "good.mask.png"), ("report", "good.report.json"), ("synthetic", "good.synthetic.png")];
+    for (kind, ending) in kinds {
         assert!(lines[0]["files"][kind].as_str().is_some_and(|f| f.ends_with(ending)), "{:#}", lines[0]["files"]);
     }
 }
@@ -132,7 +133,7 @@ fn a_report_tells_the_truth_about_its_files() {
         assert_eq!((&report["program"], &report["version"]), (&"irisd".into(), &env!("CARGO_PKG_VERSION").into()));
         assert_eq!(report["scale"], if extra.is_empty() { 4 } else { 2 });
         assert_eq!((&report["photo"]["width"], &report["photo"]["height"]), (&640.into(), &480.into()));
-        for (kind, name) in [("image", "eye.jpg"), ("mask", "eye.mask.png")] {
+        for (kind, name) in [("image", "eye.jpg"), ("mask", "eye.mask.png"), ("synthetic", "eye.synthetic.png")] {
             let bytes = fs::read(bench.out().join(name)).unwrap();
             let facts = &report["files"][kind];
             assert_eq!(

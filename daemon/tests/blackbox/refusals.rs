@@ -98,5 +98,5 @@ fn process_writes_the_picture_beside_where_the_result_would_lie_and_takes_it_awa
     assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.annotated.jpg"]);
     let (code, line) = process("");
     assert_eq!(code, Some(0), "{line:#}");
-    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.jpg", "eye.mask.png", "eye.report.json"]);
+    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.jpg", "eye.mask.png", "eye.report.json", "eye.synthetic.png"]);
 }
