@@ -28,7 +28,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     merge: bool,
     /// Made if it is not there. NAME.jpg, NAME.mask.png, NAME.synthetic.png (which pixels were made up) and NAME.report.json are written
-    /// for each photo; for a refused one NAME.annotated.jpg.
+    /// for each photo; for a refused one NAME.annotated.jpg, and what an earlier run left under its name goes.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     #[command(flatten)]

@@ -22,8 +22,15 @@ use crate::{
     inference::manifest::hash,
 };
 
-const ENDINGS: [&str; 4] = [".jpg", ".mask.png", ".synthetic.png", ".report.json"];
-const ANNOTATED: &str = ".annotated.jpg";
+/// The pipeline's files of a result, and how their names end in `--out`. The image last: whoever waits for the picture finds the others.
+const RESULT: [(&str, &str); 4] =
+    [("mask.png", ".mask.png"), ("synthetic.png", ".synthetic.png"), ("report.json", ".report.json"), ("image.jpg", ".jpg")];
+/// The same of a refused photo.
+const REFUSAL: [(&str, &str); 1] = [("annotated.jpg", ".annotated.jpg")];
+/// Of the longest ending, bytes.
+const ENDING: usize = 14;
+/// What a disk takes as a file's name, bytes.
+const FILE_NAME: usize = 255;
 /// The work folder's name, before the process' number.
 const WORK: &str = ".irisd-process-";
 
@@ -100,7 +107,7 @@ fn process_each(groups: &[&[PathBuf]], out: &Path, json: bool, pipeline: &Pipeli
     let originals: HashSet<PathBuf> = groups.iter().flat_map(|g| g.iter()).filter_map(|p| p.canonicalize().ok()).collect();
     // An original is never touched, also where `out` is the folder it lies in.
     let is_original =
-        |name: &str| ENDINGS.iter().chain([&ANNOTATED]).any(|ending| originals.contains(&place.join(format!("{name}{ending}"))));
+        |name: &str| RESULT.iter().chain(&REFUSAL).any(|(_, ending)| originals.contains(&place.join(format!("{name}{ending}"))));
     let mut taken = HashSet::new();
     let mut all = true;
     for group in groups {
@@ -183,11 +190,13 @@ fn told(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The photo's stem, or with `-2`, `-3` where an earlier photo has it or an original stands. Compared without case: some disks know none.
+/// The photo's stem, cut where the disk takes no longer one, or with `-2`, `-3` where an earlier photo has it or an original stands.
+/// Compared without case: some disks know none.
 fn free_name(photo: &Path, taken: &mut HashSet<String>, is_original: impl Fn(&str) -> bool) -> String {
     let stem = photo.file_stem().map_or_else(|| "photo".into(), |s| s.to_string_lossy().into_owned());
-    let names = std::iter::once(stem.clone()).chain((2..).map(|n| format!("{stem}-{n}")));
-    names.into_iter().find(|n| !is_original(n) && taken.insert(n.to_lowercase())).expect("the numbers do not end")
+    let numbers = std::iter::once(String::new()).chain((2..).map(|n| format!("-{n}")));
+    let mut names = numbers.map(|n| format!("{}{n}", &stem[..stem.floor_char_boundary(FILE_NAME - ENDING - n.len())]));
+    names.find(|n| !is_original(n) && taken.insert(n.to_lowercase())).expect("the numbers do not end")
 }
 
 /// A pipe or a device may never end.
@@ -210,24 +219,69 @@ pub fn unreadable(photo: &Path, e: &io::Error) -> Fault {
     fault
 }
 
+/// What `irisd process` says of a fault: nothing is tried again by itself here, there is no button and no job, and the detail is for
+/// whoever typed the command.
+fn for_a_command(fault: Fault) -> Fault {
+    let (what, suggestion) = match fault.code {
+        Code::DiskFull => ("There is no room left for the results", "Make room on that disk, then run the command again."),
+        Code::StorageBusy => ("A file could not be read or written", "Check the disk that it lies on, then run the command again."),
+        Code::DeviceBusy => ("The device was busy", "End what else needs it, then run the command again."),
+        Code::ModelFailed => (
+            "The network stopped while it worked on this photo",
+            "Run the command again; if it stays so, `irisd weights verify` says more.",
+        ),
+        Code::OriginalMissing => ("The photo's file has gone meanwhile", "Run the command again once it is back."),
+        Code::Internal => {
+            ("Something went wrong inside the program", "Run the command again; if it stays so, send support what `irisd diag` writes.")
+        }
+        _ => return fault,
+    };
+    Fault { message: format!("{what} ({}).", fault.detail), suggestion: suggestion.to_owned(), ..fault }
+}
+
+/// Where the files of one photo come to lie, and where they are made.
+struct Place<'a> {
+    out: &'a Path,
+    name: &'a str,
+    work: PathBuf,
+}
+
+impl Place<'_> {
+    fn of(&self, ending: &str) -> PathBuf {
+        self.out.join(format!("{}{ending}", self.name))
+    }
+
+    /// Gives what was made its names.
+    fn bring(&self, files: &[(&str, &str)]) -> io::Result<()> {
+        files.iter().try_for_each(|(made, ending)| fs::rename(self.work.join(made), self.of(ending)))?;
+        fs::remove_dir_all(&self.work)?;
+        File::open(self.out)?.sync_all()
+    }
+
+    /// Removes an earlier run's result. A picture without a report beside it is somebody's own.
+    fn clear_result(&self) -> io::Result<()> {
+        if self.of(".report.json").exists() { self.clear(&RESULT) } else { Ok(()) }
+    }
+
+    /// Removes what an earlier run left: it would speak against what this one says. The last first: no picture stays without its report.
+    fn clear(&self, files: &[(&str, &str)]) -> io::Result<()> {
+        files.iter().rev().try_for_each(|(_, ending)| match fs::remove_file(self.of(ending)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        })
+    }
+}
+
 fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipeline) -> Result<Made, Unmade> {
     let hashed = |photo: &Path| stored(photo).and_then(|()| hash(photo)).map_err(|e| unreadable(photo, &e));
     let sha256 = hashed(photo)?;
-    let work = work_folder(out);
-    let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: work.clone() };
+    let place = Place { out, name, work: work_folder(out) };
+    let input = Input { photo: photo.to_owned(), sha256, source: Source::Upload, out: place.work.clone() };
     let others = others.iter().map(|other| match hashed(other) {
         Ok(sha256) => Ok(Another { photo: other.clone(), sha256 }),
         Err(fault) => Err(Fault { message: format!("{}: {}", other.display(), fault.message), ..fault }),
     });
     let others = others.collect::<Result<Vec<_>, Fault>>()?;
-    let bring = |files: &[(&str, &Path)]| -> Result<(), Fault> {
-        let bring = || -> io::Result<()> {
-            files.iter().try_for_each(|(from, to)| fs::rename(work.join(from), to))?;
-            fs::remove_dir_all(&work)?;
-            File::open(out)?.sync_all()
-        };
-        bring().map_err(|e| super::save::fault(out, &e))
-    };
     let others = Others { photos: &others, misfit: Misfit::Fails };
     let run = || pipeline.merge(&input, &others, &Alone);
     let done = run().or_else(|ended| match ended {
@@ -235,32 +289,34 @@ fn one(photo: &Path, others: &[PathBuf], out: &Path, name: &str, pipeline: &Pipe
         Ended::Fault(fault, _) if fault.class == FaultClass::TransientError => run(),
         ended => Err(ended),
     });
-    let annotated = out.join(format!("{name}{ANNOTATED}"));
+    let unwritten = |e: io::Error| for_a_command(super::save::fault(out, &e));
     match done {
         Ok(done) => {
-            // Of an earlier run that was refused: it would speak against what lies beside it now.
-            match fs::remove_file(&annotated) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(super::save::fault(out, &e).into()),
-                _ => {}
-            }
-            let [image, mask, synthetic, report] = ENDINGS.map(|ending| out.join(format!("{name}{ending}")));
-            // The image last: whoever waits for the picture finds the others.
-            bring(&[("mask.png", &mask), ("synthetic.png", &synthetic), ("report.json", &report), ("image.jpg", &image)])?;
+            place.clear(&REFUSAL).and_then(|()| place.bring(&RESULT)).map_err(unwritten)?;
+            let [mask, synthetic, report, image] = RESULT.map(|(_, ending)| place.of(ending));
             let files = Files::Made { image: told(&image), mask: told(&mask), synthetic: told(&synthetic), report: told(&report) };
             Ok(Made { image, files, report: done.report })
         }
         Err(Ended::Refused(refusal, _)) => {
-            bring(&[("annotated.jpg", &annotated)])?;
+            place.clear_result().and_then(|()| place.bring(&REFUSAL)).map_err(unwritten)?;
+            let [annotated] = REFUSAL.map(|(_, ending)| place.of(ending));
             Err(Unmade { fault: refusal.fault, annotated: Some(annotated) })
         }
-        Err(Ended::Fault(fault, _)) => Err(Unmade::from(*fault)),
-        Err(Ended::Stopped(_)) => Err(Unmade::from(Fault::new(Code::Internal, "the run was stopped"))),
+        Err(Ended::Fault(fault, _)) => {
+            // Not for what is wrong with the device, or with another photo: of this one, what there is still holds.
+            if fault.class == FaultClass::QualityIssue && others.photos.is_empty() {
+                place.clear_result().and_then(|()| place.clear(&REFUSAL)).map_err(unwritten)?;
+            }
+            Err(Unmade::from(for_a_command(*fault)))
+        }
+        Err(Ended::Stopped(_)) => Err(Unmade::from(for_a_command(Fault::new(Code::Internal, "the run was stopped")))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::fault::CATALOGUE;
 
     #[test]
     fn what_a_run_left_that_was_ended_in_the_middle_goes_and_another_runs_work_stays() {
@@ -281,5 +337,26 @@ mod tests {
             .map(|p| free_name(Path::new(p), &mut taken, |n| n == "EYE-3"))
             .into();
         assert_eq!(names, ["eye", "eye-2", "eye-2-2", "EYE-4", ".jpg"]);
+    }
+
+    #[test]
+    fn a_name_as_long_as_the_disk_takes_one_leaves_room_for_the_endings_and_the_number() {
+        let mut taken = HashSet::new();
+        let photo = format!("{}\u{e9}{}.jpg", "a".repeat(238), "b".repeat(11));
+        let names = [(); 2].map(|()| free_name(Path::new(&photo), &mut taken, |_| false));
+        assert_eq!(names, [format!("{}\u{e9}b", "a".repeat(238)), format!("{}-2", "a".repeat(238))]);
+        assert_eq!(RESULT.iter().chain(&REFUSAL).map(|(_, ending)| ending.len()).max(), Some(ENDING));
+    }
+
+    #[test]
+    fn a_command_promises_no_second_try_no_button_and_no_job() {
+        // The last three are no command's: there is no queue that ends a photo, and no camera.
+        let never = [Code::JobTimeout, Code::PoisonPhoto, Code::CameraUnavailable];
+        for code in CATALOGUE.iter().map(|e| e.code).filter(|code| !never.contains(code)) {
+            let said = for_a_command(Fault::new(code, "why"));
+            for word in ["by itself", "Reprocess", "job", "photo is kept"] {
+                assert!(!format!("{} {}", said.message, said.suggestion).contains(word), "{said:?}");
+            }
+        }
     }
 }

@@ -261,3 +261,23 @@ fn a_pipe_or_a_device_is_no_photo_and_a_missing_one_to_merge_is_named() {
     let out = merge.output().unwrap();
     assert!(text(&out).contains("nowhere.jpg: There is no such file."), "{}", text(&out));
 }
+
+#[test]
+fn a_photo_with_a_name_as_long_as_the_disk_takes_has_a_result_under_a_shorter_one() {
+    let bench = Bench::new("");
+    let photo = bench.put(&format!("{}.jpg", "a".repeat(250)), &eyes::small_eye(174));
+    let out = bench.process(&[&photo]);
+    assert!(out.status.success(), "{}", text(&out));
+    let image = PathBuf::from(lines(&out)[0]["files"]["image"].as_str().unwrap());
+    assert!(image.exists() && image.file_stem().is_some_and(|stem| stem.len() == 241), "{}", image.display());
+}
+
+#[test]
+fn a_memory_too_small_for_a_named_network_is_told_with_the_reason_and_no_word_of_a_second_try() {
+    let bench = Bench::new("[segment]\nmodel = \"iris\"\n[inference]\nmemory = \"1MiB\"\n");
+    let out = bench.process(&[&bench.put("eye.jpg", &eyes::small_eye(175))]);
+    let line = &lines(&out)[0];
+    assert_eq!(line["error_code"], "device_busy", "{line:#}");
+    assert!(line["message"].as_str().unwrap().contains("not enough memory for the network"), "{line:#}");
+    assert!(line["suggestion"].as_str().unwrap().contains("run the command again"), "{line:#}");
+}

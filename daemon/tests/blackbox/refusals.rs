@@ -83,7 +83,7 @@ fn a_picture_whose_refusal_was_never_stored_is_swept_at_the_next_start() {
 }
 
 #[test]
-fn process_writes_the_picture_beside_where_the_result_would_lie_and_takes_it_away_once_there_is_one() {
+fn process_writes_the_picture_beside_where_the_result_would_lie_and_never_leaves_both() {
     let dir = tempfile::tempdir().unwrap();
     let (photo, out) = (dir.path().join("eye.jpg"), dir.path().join("made"));
     std::fs::write(&photo, eyes::small_eye(304)).unwrap();
@@ -98,5 +98,18 @@ fn process_writes_the_picture_beside_where_the_result_would_lie_and_takes_it_awa
     assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.annotated.jpg"]);
     let (code, line) = process("");
     assert_eq!(code, Some(0), "{line:#}");
-    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.jpg", "eye.mask.png", "eye.report.json", "eye.synthetic.png"]);
+    let made = ["eye.jpg", "eye.mask.png", "eye.report.json", "eye.synthetic.png"];
+    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), made);
+    // What is wrong with the device speaks against no earlier result.
+    assert_eq!(process("[segment]\nmodel = \"iris\"\n[inference]\nmemory = \"1MiB\"\n").0, Some(1));
+    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), made);
+    assert_eq!(process(STRICT).0, Some(1));
+    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.annotated.jpg"]);
+    std::fs::write(&photo, "no photo any more").unwrap();
+    assert_eq!(process(STRICT).0, Some(1));
+    assert!(listing(&out).is_empty());
+    // A picture that no run made is not an earlier result.
+    std::fs::write(out.join("eye.jpg"), "somebody's own").unwrap();
+    assert_eq!(process(STRICT).0, Some(1));
+    assert_eq!(listing(&out).into_keys().collect::<Vec<_>>(), ["eye.jpg"]);
 }
