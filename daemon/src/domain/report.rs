@@ -68,11 +68,11 @@ pub struct IrisFacts {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReflectionFacts {
-    /// Highlights found.
+    /// Highlights found, filled or (method "off") left as they are.
     pub count: u32,
-    /// px of the upright photo.
+    /// Theirs, px of the upright photo.
     pub area_px: u64,
-    /// Made-up pixels / mask pixels, 0..1.
+    /// Made-up pixels / mask pixels, 0..1: 0 with "off", whatever was found.
     pub synthetic_share: f64,
     /// "radial", "network" or "off".
     pub method: String,
