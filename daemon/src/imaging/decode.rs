@@ -46,8 +46,11 @@ pub struct Limits {
 pub enum DecodeError {
     #[error("the file is empty")]
     Empty,
-    #[error("not a JPEG, PNG or WebP picture that this program reads")]
+    #[error("not a JPEG, PNG or WebP picture")]
     Unsupported,
+    /// `kind` with its article: "a lossless JPEG".
+    #[error("{kind}, which this program does not read")]
+    UnsupportedKind { kind: String },
     #[error("{width}x{height} px is above the limit of {limit} px")]
     TooManyPixels { width: u32, height: u32, limit: u64 },
     #[error("{width}x{height} px: a side has at most {MOST_A_SIDE}")]
@@ -63,12 +66,21 @@ impl DecodeError {
     pub fn fault(&self) -> Fault {
         let code = match self {
             DecodeError::Empty => Code::EmptyFile,
-            DecodeError::Unsupported => Code::UnsupportedImage,
+            DecodeError::Unsupported | DecodeError::UnsupportedKind { .. } => Code::UnsupportedImage,
             DecodeError::TooManyPixels { .. } | DecodeError::TooLong { .. } => Code::TooManyPixels,
             DecodeError::Truncated { .. } => Code::ImageTruncated,
             DecodeError::Corrupt { .. } => Code::ImageCorrupt,
         };
-        Fault::new(code, self.to_string())
+        let mut fault = Fault::new(code, self.to_string());
+        if let DecodeError::UnsupportedKind { kind } = self {
+            fault.message = format!("The file is {kind}, a kind that this device does not read.");
+            fault.suggestion = "Save the photo as an ordinary JPEG (8 bits, baseline or progressive) or as PNG, and send that.".to_owned();
+        }
+        fault
+    }
+
+    fn unsupported(kind: impl Into<String>) -> Self {
+        DecodeError::UnsupportedKind { kind: kind.into() }
     }
 
     fn truncated(detail: impl Into<String>) -> Self {

@@ -114,17 +114,19 @@ pub(super) fn container(bytes: &[u8]) -> Result<Container, DecodeError> {
         let Segment { marker, payload, .. } = segment?;
         let payload = &bytes[payload];
         match marker {
-            // Baseline, extended and progressive Huffman. Lossless, hierarchical and arithmetic ones exist on paper.
+            // Baseline, extended and progressive Huffman. The others exist on paper and in medical archives.
             0xC0..=0xC2 => {
                 let [precision, h1, h0, w1, w0, ..] = payload else { return Err(DecodeError::corrupt("short frame header")) };
                 if *precision != 8 {
-                    return Err(DecodeError::Unsupported);
+                    return Err(DecodeError::unsupported(format!("a {precision}-bit JPEG")));
                 }
                 container.height = u32::from(u16::from_be_bytes([*h1, *h0]));
                 container.width = u32::from(u16::from_be_bytes([*w1, *w0]));
                 framed = true;
             }
-            0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => return Err(DecodeError::Unsupported),
+            0xC3 | 0xCB => return Err(DecodeError::unsupported("a lossless JPEG")),
+            0xC9 | 0xCA => return Err(DecodeError::unsupported("an arithmetic-coded JPEG")),
+            0xC5..=0xC7 | 0xCD..=0xCF | 0xDE => return Err(DecodeError::unsupported("a hierarchical JPEG")),
             APP1 if container.exif.is_none() => container.exif = payload.strip_prefix(EXIF_NAME).map(<[u8]>::to_vec),
             SOS | EOI => break,
             _ => {}
@@ -197,7 +199,7 @@ fn headers(bytes: &[u8], strict: bool) -> Result<JpegDecoder<ZCursor<&[u8]>>, De
 fn why(e: DecodeErrors) -> DecodeError {
     match e {
         DecodeErrors::ExhaustedData | DecodeErrors::IoErrors(_) => DecodeError::truncated("the coded data ends early"),
-        DecodeErrors::Unsupported(_) => DecodeError::Unsupported,
+        DecodeErrors::Unsupported(_) => DecodeError::unsupported("an uncommon JPEG"),
         // Debug, because its Display writes "Exhausted data" and others over several lines.
         other => DecodeError::corrupt(format!("{other:?}")),
     }

@@ -87,6 +87,25 @@ fn what_is_no_picture_is_refused_with_its_own_code() {
 }
 
 #[test]
+fn a_jpeg_of_a_kind_that_is_not_read_is_called_by_its_kind() {
+    let jpeg = jpeg_bytes(&picture(16, 16), 90);
+    let frame = jpeg.windows(2).position(|w| w == [0xFF, 0xC0]).unwrap();
+    for (at, byte, kind) in [
+        (4, 12, "a 12-bit JPEG"),
+        (1, 0xC3, "a lossless JPEG"),
+        (1, 0xC5, "a hierarchical JPEG"),
+        (1, 0xC9, "an arithmetic-coded JPEG"),
+        (1, 0xCA, "an arithmetic-coded JPEG"),
+    ] {
+        let mut odd = jpeg.clone();
+        odd[frame + at] = byte;
+        let fault = probe(&odd, &LIMITS).unwrap_err().fault();
+        assert_eq!(fault.code, Code::UnsupportedImage);
+        assert!(fault.message.contains(kind) && fault.suggestion.contains("8 bits"), "{}", fault.message);
+    }
+}
+
+#[test]
 fn a_side_that_no_jpeg_could_have_is_refused_however_few_pixels_there_are() {
     let mut strip = png_with(4, 4, ::png::ColorType::Rgb, ::png::BitDepth::Eight, &[9; 48]);
     let mut sized = |width: u32, height: u32| {

@@ -92,7 +92,7 @@ fn why(e: image::ImageError) -> DecodeError {
         image::ImageError::IoError(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
             DecodeError::truncated("the coded data ends early")
         }
-        image::ImageError::Unsupported(_) => DecodeError::Unsupported,
+        image::ImageError::Unsupported(_) => DecodeError::unsupported("an uncommon WebP"),
         other => DecodeError::corrupt(other.to_string()),
     }
 }
