@@ -1,15 +1,19 @@
 //! `irisd token`: who may talk to the daemon. It works on `<state>/tokens.toml`, which a running daemon reads again by itself;
 //! as root it does so as the folder's owner ([`super::owner`]).
 
-use std::path::Path;
+use std::{io, path::Path};
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{Ended, Output, configuration_unchecked, owner::become_owner_of, print};
 use crate::{
     domain::{ids::UserId, time},
-    http::auth::{Scope, tokens::Tokens},
+    http::auth::{
+        Scope,
+        tokens::{NewToken, Tokens},
+    },
 };
 
 #[derive(Debug, Subcommand)]
@@ -36,17 +40,21 @@ pub(super) struct Create {
 
 pub(super) fn token(config: Option<&Path>, action: &Action) -> Ended {
     let config = configuration_unchecked(config)?;
-    become_owner_of(&config.paths.state)?;
-    let tokens = Tokens::open(&config.paths.state)?;
+    let state = &config.paths.state;
+    // Not made here: it would be root's, and no daemon's.
+    if matches!(state.try_exists(), Ok(false)) {
+        return Err(anyhow!("there is no state folder {}: start the daemon once, or set paths.state", state.display()).into());
+    }
+    become_owner_of(state)?;
+    let tokens = Tokens::open(state)?;
     match action {
         Action::Create(a) => {
             let new = tokens.create(a.owner.clone(), a.scope, jiff::Timestamp::now())?;
-            if a.output.json {
-                print(json!({ "id": new.id, "owner": a.owner, "scope": a.scope, "token": new.token }))?;
-            } else {
-                // The token is the last word: scripts take it from there.
-                print(format!("{} {}", new.id, new.token))?;
-            }
+            shown(a, &new).or_else(|e| {
+                // Nobody has seen it, and nobody ever will.
+                tokens.revoke(&new.id)?;
+                Err(anyhow!("the token could not be printed ({e}); it was revoked again"))
+            })?;
         }
         Action::List(output) => {
             let rows = tokens.list()?;
@@ -66,4 +74,12 @@ pub(super) fn token(config: Option<&Path>, action: &Action) -> Ended {
         }
     }
     Ok(())
+}
+
+fn shown(a: &Create, new: &NewToken) -> io::Result<()> {
+    if a.output.json {
+        return print(json!({ "id": new.id, "owner": a.owner, "scope": a.scope, "token": new.token }));
+    }
+    // The token is the last word: scripts take it from there.
+    print(format!("{} {}", new.id, new.token))
 }

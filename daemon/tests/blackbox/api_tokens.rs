@@ -1,12 +1,14 @@
 //! Who may do what: tokens, scopes, owners, the browser's session.
 
+use std::process::Stdio;
+
 use reqwest::Method;
 use serde_json::json;
 
 use crate::common::{
     SOON,
     client::{Answer, Client},
-    daemon::{Daemon, text},
+    daemon::{Daemon, irisd, text, write_config},
     eventually, eyes, live, raw,
 };
 
@@ -101,6 +103,32 @@ fn a_new_token_counts_at_once_and_a_revoked_one_no_more() {
         let out = daemon.cli(&["token", "create", "--owner", owner, "--scope", scope]);
         assert!(!out.status.success(), "{owner:?} {scope:?}: {}", text(&out));
     }
+}
+
+#[test]
+fn a_token_that_could_not_be_printed_does_not_count_and_without_a_state_folder_none_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let config = write_config(dir.path(), &state, "");
+    let token = |args: &[&str], to: Stdio| {
+        let mut command = irisd();
+        command.arg("token").args(args).arg("--config").arg(&config).stdout(to).stderr(Stdio::piped());
+        command.spawn().expect("irisd can be started").wait_with_output().unwrap()
+    };
+    let create = ["create", "--owner", "anna", "--scope", "kiosk"];
+    let out = token(&create, Stdio::piped());
+    assert_eq!(out.status.code(), Some(1), "{}", text(&out));
+    assert!(text(&out).contains("there is no state folder") && text(&out).contains(state.to_str().unwrap()), "{}", text(&out));
+    assert!(!state.exists());
+
+    std::fs::create_dir(&state).unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let out = token(&create, full.into());
+    assert!(out.status.code() == Some(1) && text(&out).contains("revoked again"), "{}", text(&out));
+    let (closed, pipe) = std::io::pipe().unwrap();
+    drop(closed);
+    assert_eq!(token(&create, pipe.into()).status.code(), Some(1), "nobody reads it");
+    assert_eq!(String::from_utf8(token(&["list"], Stdio::piped()).stdout).unwrap(), "", "no token is left");
 }
 
 #[test]
