@@ -143,10 +143,19 @@ pub fn main(cli: Cli) -> ExitCode {
         // `irisd jobs list | head`: whoever reads has read enough.
         Err(Stop::Failed(error)) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(Stop::Failed(error)) => {
-            tell(format!("irisd: {error:#}"));
+            tell(format!("irisd: {}", in_a_line(&error)));
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// The error and its causes; a cause that stands in the words before it is not said again.
+fn in_a_line(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .reduce(|said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
+        .unwrap_or_default()
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -204,10 +213,19 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::inference::weights::FetchError;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_cause_that_the_error_names_itself_is_said_once_and_any_other_after_it() {
+        let cause = || io::Error::other("is a folder");
+        let named = anyhow::Error::new(FetchError::NotRun { path: "f".into(), source: cause() });
+        assert_eq!(in_a_line(&named), "f could not be run: is a folder");
+        assert_eq!(in_a_line(&anyhow::Error::new(cause()).context("f")), "f: is a folder");
     }
 
     #[test]

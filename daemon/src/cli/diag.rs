@@ -8,6 +8,7 @@ use std::{
     process::Command,
 };
 
+use anyhow::Context;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -46,7 +47,7 @@ pub(super) fn diag(flag: Option<&Path>, arguments: &Arguments) -> Ended {
         "daemon": block_on(daemon(&config))?,
         "log": log(),
     });
-    fs::write(&arguments.out, format!("{bundle:#}\n"))?;
+    fs::write(&arguments.out, format!("{bundle:#}\n")).with_context(|| format!("{} cannot be written", arguments.out.display()))?;
     Ok(print(arguments.out.display())?)
 }
 

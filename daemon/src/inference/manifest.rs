@@ -301,7 +301,7 @@ fn documents(place: &Path) -> Result<Vec<PathBuf>, ManifestError> {
 /// The rows of `text`, which came from `path`, each of them checked.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<ModelRow>, ManifestError> {
     let malformed = |reason: String| ManifestError::Malformed { path: path.to_owned(), reason };
-    let rows = toml::from_str::<Document>(text).map_err(|e| malformed(e.to_string()))?.model;
+    let rows = toml::from_str::<Document>(text).map_err(|e| malformed(e.to_string().trim_end().to_owned()))?.model;
     check::rows(&rows).map_err(malformed)?;
     Ok(rows)
 }

@@ -329,6 +329,8 @@ fn a_support_bundle_has_no_secrets_names_or_photos() {
     for secret in ["dr.smith", "PATIENT-1", daemon.token.as_str(), client.token.as_deref().unwrap()] {
         assert!(!bundle.windows(secret.len()).any(|w| w == secret.as_bytes()), "{secret} is in the bundle");
     }
+    let out = daemon.cli(&["diag", "--out", "/nonexistent/bundle"]);
+    assert!(!out.status.success() && text(&out).contains("/nonexistent/bundle cannot be written"), "{}", text(&out));
 }
 
 #[test]

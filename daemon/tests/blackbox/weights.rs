@@ -240,3 +240,17 @@ fn fetch_where_there_is_no_source_tree_says_where_weights_are_made() {
     let said = text(&out);
     assert!(said.contains("/nonexistent/weights") && said.contains("irisd weights add FILE"), "{said}");
 }
+
+#[test]
+fn a_file_or_a_row_that_cannot_be_read_is_told_once() {
+    let device = Device::new("");
+    let file = device.file("network.onnx", b"a network");
+    let row = device.file("row.toml", b"x = [");
+    let folder = device.dir.path().to_str().unwrap();
+    for (args, cause) in
+        [(&["weights", "add", folder][..], "Is a directory"), (&["weights", "add", &file, "--row", &row], "TOML parse error")]
+    {
+        let said = text(&device.run(args));
+        assert_eq!((said.matches(cause).count(), said.matches("nothing was changed").count()), (1, 1), "{said}");
+    }
+}
