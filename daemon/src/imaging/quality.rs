@@ -278,6 +278,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_cameras_noise_makes_no_blurred_photo_sharp() {
+        let (mut photo, limbus, pupil, mask) = eye(200.0, 60.0, 30.0);
+        let mut dice = 1u32;
+        for v in &mut photo.data {
+            dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *v = v.saturating_add_signed((dice >> 24) as i8 / 16);
+        }
+        assert_eq!(codes(&photo, &limbus, Some(&pupil), &mask, &Gray::new(400, 300)), [Code::TooBlurred]);
+    }
+
+    #[test]
     fn a_limbus_off_the_photo_or_of_no_size_gives_figures_and_no_panic() {
         let (photo, _, _, mask) = eye(200.0, 60.0, 1.0);
         for e in [circle(-900.0, 20.0, 40.0), circle(200.0, 150.0, 0.0), circle(200.0, 150.0, 5000.0)] {

@@ -310,6 +310,13 @@ mod tests {
     }
 
     #[test]
+    fn an_upright_limbus_is_an_eye_that_looks_aside_and_one_that_lies_is_a_lids_doing() {
+        let squeezed = |rx, ry, angle_deg| squeeze(&Ellipse { cx: 50.0, cy: 50.0, rx, ry, angle_deg });
+        assert_eq!([squeezed(6.0, 10.0, 0.0), squeezed(10.0, 6.0, 90.0), squeezed(6.0, 10.0, -30.0)], [0.6; 3]);
+        assert_eq!([squeezed(10.0, 6.0, 0.0), squeezed(6.0, 10.0, 90.0), squeezed(9.0, 10.0, 0.0), squeezed(1.0, 10.0, 0.0)], [1.0; 4]);
+    }
+
+    #[test]
     fn a_square_of_the_halves_shows_what_a_square_of_the_photo_shows() {
         let mut photo = Rgb::new(901, 640);
         for y in 0..640 {
