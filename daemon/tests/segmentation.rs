@@ -59,6 +59,25 @@ fn the_network_finds_drawn_eyes_and_their_ellipses() {
 }
 
 #[test]
+fn an_eye_that_looks_aside_keeps_its_shape() {
+    let Some(engine) = engine() else { return };
+    for (seed, share) in SEEDS.flat_map(|seed| [(seed, 0.7), (seed, 0.5)]) {
+        let sample = synth::eye(seed, 640, 480);
+        // Squeezed from the sides, as a look of 46 or 60 degrees to one of them squeezes a circle.
+        let mut aside = Rgb::new((640.0 * share) as usize, 480);
+        for y in 0..480 {
+            for x in 0..aside.width {
+                aside.set(x, y, sample.photo.px(((x as f64 + 0.5) / share) as usize, y));
+            }
+        }
+        let limbus = by_network(&engine, &aside).expect("an eye").limbus;
+        let (left, top, right, bottom) = geometry::bounds(&limbus);
+        let (wide, high) = ((right - left) / (2.0 * sample.truth.limbus.rx * share), (bottom - top) / (2.0 * sample.truth.limbus.ry));
+        assert!((wide - 1.0).abs() < 0.06 && (high - 1.0).abs() < 0.06, "seed {seed}, {share}: {wide:.3} x {high:.3}");
+    }
+}
+
+#[test]
 fn the_networks_mask_follows_the_photo_wherever_it_is_moved() {
     let Some(engine) = engine() else { return };
     for seed in SEEDS {
