@@ -39,7 +39,9 @@ const CORE_LEVEL: [u8; 2] = [135, 90];
 /// As good as burnt out: a core whatever the texture, if it rises at all.
 const BURNT: (u8, f32) = (215, 40.0);
 /// The same, this far above the dark quarter of the visible iris: a lamp whatever lies around it, and no surroundings of another px.
-const LAMP_RISE: u8 = 90;
+const LAMP_RISE: u16 = 90;
+/// The same in spreads (dark quarter less dark tenth): an overexposed iris burns out fibre by fibre, and its spread grows with the light.
+const LAMP_SPREADS: u16 = 5;
 /// What lies so near to the pupil's edge, shares of its radius, may be iris.
 const PUPIL_EDGE: f64 = 0.12;
 /// Flare around a core, levels and spreads.
@@ -62,11 +64,10 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
         return Highlights { map: Region { x: 0, y: 0, gray: Gray::new(0, 0) }, count: 0, area_px: 0 };
     };
     let radius = geometry::radius(limbus);
-    let lamp = window.lamp_level(radius);
-    let rise = window.rise(radius, lamp);
-    let spread = window.spread(&rise, lamp);
+    let rise = window.rise(radius);
+    let spread = window.spread(&rise);
     let frame = geometry::Frame::new(limbus);
-    let zones = window.zones(&frame, radius, lamp);
+    let zones = window.zones(&frame, radius);
     let (w, h) = (window.width, window.height);
     let mut flare = Gray::new(w, h);
     let mut core = Gray::new(w, h);
@@ -79,7 +80,7 @@ pub fn find(photo: &Rgb, limbus: &Ellipse, pupil: Option<&Ellipse>, mask: &Gray)
         let above_zone = |levels: f32| f32::from(white) >= zones[window.zone(&frame, i)] + levels;
         let stands_out = white >= CORE_LEVEL[as_pupil] && rise >= CORE_RISE.max(CORE_SPREADS * spread);
         let is_burnt = white >= BURNT.0 && rise >= BURNT.1;
-        if white >= lamp || ((stands_out || is_burnt) && (part != Part::PupilEdge || above_zone(CORE_RISE))) {
+        if window.is_lamp(i) || ((stands_out || is_burnt) && (part != Part::PupilEdge || above_zone(CORE_RISE))) {
             (core.data[i], flare.data[i]) = (255, 255);
         } else if rise >= FLARE_RISE.max(FLARE_SPREADS * spread) && (part != Part::Iris || above_zone(ZONE_RISE)) {
             flare.data[i] = 255;
@@ -114,6 +115,8 @@ struct Window {
     /// min(R, G, B).
     white: Vec<u8>,
     part: Vec<Part>,
+    /// From this level on `white` is a lamp's wherever it lies; above 255 where the iris is so bright that no level says so.
+    lamp: u16,
 }
 
 impl Window {
@@ -126,9 +129,10 @@ impl Window {
             return None;
         }
         let (width, height) = (x1 - x, y1 - y);
+        let radius = geometry::radius(limbus);
         let (limbus, pupil) = (geometry::Frame::new(limbus), pupil.map(geometry::Frame::new));
         let size = width * height;
-        let mut w = Self { x, y, width, height, white: Vec::with_capacity(size), part: vec![Part::Out; size] };
+        let mut w = Self { x, y, width, height, white: Vec::with_capacity(size), part: vec![Part::Out; size], lamp: u16::MAX };
         for py in y..y1 {
             w.white.extend(photo.row(py)[x * 3..x1 * 3].chunks_exact(3).map(|px| px[0].min(px[1]).min(px[2])));
             let at = (py - y) * width;
@@ -150,7 +154,12 @@ impl Window {
             let seen = &mask.row(py)[x..x1];
             part[iris.clone()].iter_mut().zip(&seen[iris]).filter(|(_, seen)| **seen < 128).for_each(|(part, _)| *part = Part::Out);
         }
+        w.lamp = w.lamp_level(radius);
         Some(w)
+    }
+
+    fn is_lamp(&self, i: usize) -> bool {
+        u16::from(self.white[i]) >= self.lamp
     }
 
     /// Some thousand pixels, evenly.
@@ -159,22 +168,24 @@ impl Window {
         (0..self.height).step_by(step).flat_map(move |y| (y * self.width..(y + 1) * self.width).step_by(step))
     }
 
-    /// From this level on the darkest channel is a lamp's wherever it lies; 255 where the iris is so bright that no level says so.
-    fn lamp_level(&self, radius: f64) -> u8 {
+    fn lamp_level(&self, radius: f64) -> u16 {
         let mut levels: Vec<u8> = self.some(radius).filter(|i| self.part[*i] == Part::Iris).map(|i| self.white[i]).collect();
-        let quarter = levels.len() / 4;
-        if levels.is_empty() { 255 } else { levels.select_nth_unstable(quarter).1.saturating_add(LAMP_RISE).max(BURNT.0) }
+        if levels.is_empty() {
+            return u16::MAX;
+        }
+        let [quarter, tenth] = [levels.len() / 4, levels.len() / 10].map(|place| u16::from(*levels.select_nth_unstable(place).1));
+        (quarter + LAMP_RISE.max(LAMP_SPREADS * (quarter - tenth))).max(u16::from(BURNT.0))
     }
 
     /// How far each pixel's darkest channel lies above the median of its surroundings, levels; iris and pupil each on their own (a lamp
     /// across the pupil's edge must not make the iris beside it look bright), lamps left out. Medians on a grid of cells a third of the
     /// radius wide, each over its 3 x 3 cells.
-    fn rise(&self, radius: f64, lamp: u8) -> Vec<i16> {
+    fn rise(&self, radius: f64) -> Vec<i16> {
         let cell = ((radius / 3.0).round() as usize).max(4);
         let (cols, rows) = (self.width.div_ceil(cell), self.height.div_ceil(cell));
         let mut histograms = vec![[[0u32; 64]; 2]; cols * rows];
         for (c, stretch) in self.stretches(cell) {
-            for i in stretch.filter(|i| self.white[*i] < lamp) {
+            for i in stretch.filter(|i| !self.is_lamp(*i)) {
                 match self.part[i] {
                     Part::Iris => histograms[c][0][usize::from(self.white[i] / 4)] += 1,
                     Part::Pupil => histograms[c][1][usize::from(self.white[i] / 4)] += 1,
@@ -227,9 +238,9 @@ impl Window {
     }
 
     /// Each zone's median of the darkest channel, of some thousand pixels of the iris.
-    fn zones(&self, limbus: &geometry::Frame, radius: f64, lamp: u8) -> [f32; ZONES] {
+    fn zones(&self, limbus: &geometry::Frame, radius: f64) -> [f32; ZONES] {
         let mut levels = vec![Vec::new(); ZONES];
-        for i in self.some(radius).filter(|i| self.part[*i] == Part::Iris && self.white[*i] < lamp) {
+        for i in self.some(radius).filter(|i| self.part[*i] == Part::Iris && !self.is_lamp(*i)) {
             levels[self.zone(limbus, i)].push(self.white[i]);
         }
         // Where the pupil is, the innermost zone that is seen stands for what lies within it.
@@ -245,9 +256,9 @@ impl Window {
     }
 
     /// How far the dark tenth of the iris' and of the pupil's own texture lies below its median, levels.
-    fn spread(&self, rise: &[i16], lamp: u8) -> [f32; 2] {
+    fn spread(&self, rise: &[i16]) -> [f32; 2] {
         let mut histograms = [[0u32; 256]; 2];
-        for (i, rise) in rise.iter().enumerate().filter(|(i, _)| self.white[*i] < lamp) {
+        for (i, rise) in rise.iter().enumerate().filter(|(i, _)| !self.is_lamp(*i)) {
             match self.part[i] {
                 Part::Iris => histograms[0][(-rise).clamp(0, 255) as usize] += 1,
                 Part::Pupil => histograms[1][(-rise).clamp(0, 255) as usize] += 1,
@@ -302,126 +313,4 @@ impl Window {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A brown or blue iris with texture, a black pupil, white sclera; 200 x 200 px, limbus of 80 px radius.
-    fn eye(colour: [i32; 3]) -> (Rgb, Ellipse, Ellipse, Gray) {
-        let (limbus, pupil) = (geometry::circle(100.0, 100.0, 80.0), geometry::circle(102.0, 98.0, 28.0));
-        let mut photo = Rgb::new(200, 200);
-        for y in 0..200 {
-            for x in 0..200 {
-                let (fx, fy) = (x as f64 + 0.5, y as f64 + 0.5);
-                let rays = ((fy - 100.0).atan2(fx - 100.0) * 30.0).sin() * 25.0;
-                let px = if geometry::contains(&pupil, fx, fy) {
-                    [12, 10, 10]
-                } else if geometry::contains(&limbus, fx, fy) {
-                    colour.map(|c| (c + rays as i32).clamp(0, 255) as u8)
-                } else {
-                    [225, 215, 210]
-                };
-                photo.set(x, y, px);
-            }
-        }
-        (photo, limbus, pupil, mask::ellipse(200, 200, &geometry::circle(100.0, 100.0, 82.0)))
-    }
-
-    fn spot(photo: &mut Rgb, cx: usize, cy: usize, r: usize) {
-        for y in cy - r..=cy + r {
-            for x in cx - r..=cx + r {
-                photo.set(x, y, [250, 252, 251]);
-            }
-        }
-    }
-
-    #[test]
-    fn an_eye_without_highlights_has_none_whatever_its_colour() {
-        for colour in [[70, 45, 30], [120, 150, 190], [190, 170, 120]] {
-            let (photo, limbus, pupil, mask) = eye(colour);
-            assert_eq!(find(&photo, &limbus, Some(&pupil), &mask).count, 0, "{colour:?}");
-        }
-    }
-
-    #[test]
-    fn a_lamp_in_the_iris_and_one_across_the_pupils_edge_are_found_whole_and_nothing_else_is() {
-        let (mut photo, limbus, pupil, mask) = eye([120, 150, 190]);
-        spot(&mut photo, 60, 110, 5);
-        spot(&mut photo, 127, 90, 7);
-        let h = find(&photo, &limbus, Some(&pupil), &mask);
-        assert_eq!(h.count, 2);
-        assert!(h.area_px >= 11 * 11 + 15 * 15 && h.area_px < 380, "{}", h.area_px);
-        for (x, y) in [(60, 110), (55, 105), (127, 90), (120, 83), (134, 97)] {
-            assert_eq!(h.map.gray.px(x - h.map.x, y - h.map.y), 255, "{x} {y}");
-        }
-    }
-
-    #[test]
-    fn the_pale_zone_around_a_pupil_is_no_flare_of_the_lamp_on_it() {
-        let (mut photo, limbus, pupil, mask) = eye([60, 90, 130]);
-        for y in 0..200 {
-            for x in 0..200 {
-                let (fx, fy) = (x as f64 + 0.5, y as f64 + 0.5);
-                if geometry::contains(&geometry::circle(100.0, 100.0, 48.0), fx, fy) && !geometry::contains(&pupil, fx, fy) {
-                    photo.set(x, y, [140, 145, 150]);
-                }
-            }
-        }
-        spot(&mut photo, 60, 100, 5);
-        let h = find(&photo, &limbus, Some(&pupil), &mask);
-        assert_eq!(h.count, 1);
-        assert!(h.area_px >= 11 * 11 && h.area_px < 180, "{}", h.area_px);
-    }
-
-    #[test]
-    fn a_small_lamp_that_the_lens_dims_is_found_on_the_pupil() {
-        let (mut photo, limbus, pupil, mask) = eye([70, 45, 30]);
-        for (x, y) in (96..101).flat_map(|x| (94..99).map(move |y| (x, y))) {
-            photo.set(x, y, [104, 106, 110]);
-        }
-        assert_eq!(find(&photo, &limbus, Some(&pupil), &mask).area_px, 25);
-    }
-
-    #[test]
-    fn a_lamp_larger_than_its_surroundings_is_found_whole_also_where_it_fills_the_pupil() {
-        for colour in [[70, 45, 30], [120, 150, 190]] {
-            for (cx, cy, r) in [(102.0, 98.0, 24.0), (102.0, 98.0, 30.0), (100.0, 140.0, 35.0)] {
-                let (mut photo, limbus, pupil, mask) = eye(colour);
-                let lamp = mask::ellipse(200, 200, &geometry::circle(cx, cy, r));
-                (0..200 * 200).filter(|i| lamp.data[*i] >= 128).for_each(|i| photo.set(i % 200, i / 200, [250, 252, 251]));
-                let h = find(&photo, &limbus, Some(&pupil), &mask);
-                let found = h.map.expand(200, 200);
-                let (area, seen) = (lamp.count_inside(), (0..200 * 200).filter(|i| lamp.data[*i] >= 128 && found.data[*i] == 255).count());
-                assert!(
-                    seen * 100 >= area * 97 && h.area_px as usize * 100 <= area * 103,
-                    "{colour:?}, {r} px: {seen}, {} of {area}",
-                    h.area_px
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_pale_iris_is_no_lamp_where_the_pupil_was_taken_for_larger_than_it_is() {
-        let (photo, limbus, pupil, mask) = eye([160, 165, 170]);
-        let larger = Ellipse { rx: pupil.rx * 1.06, ry: pupil.ry * 1.06, ..pupil };
-        assert_eq!(find(&photo, &limbus, Some(&larger), &mask).area_px, 0);
-    }
-
-    #[test]
-    fn a_lamp_on_the_sclera_or_outside_the_mask_is_left_alone() {
-        let (mut photo, limbus, pupil, mut mask) = eye([70, 45, 30]);
-        spot(&mut photo, 190, 100, 5);
-        spot(&mut photo, 100, 40, 5);
-        for y in 0..60 {
-            mask.data[y * 200..(y + 1) * 200].fill(0);
-        }
-        assert_eq!(find(&photo, &limbus, Some(&pupil), &mask).area_px, 0);
-    }
-
-    #[test]
-    fn a_limbus_off_the_photo_has_no_highlights() {
-        let (photo, _, _, mask) = eye([70, 45, 30]);
-        let h = find(&photo, &geometry::circle(-500.0, 50.0, 80.0), None, &mask);
-        assert_eq!((h.count, h.area_px, h.map.gray.width), (0, 0, 0));
-    }
-}
+mod tests;
